@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,9 +35,8 @@ from mlpprof.compare.error_bounds import Procedure
 from mlpprof.compare.live_race import LiveRace, ProcessRace, variant_race
 from mlpprof.compare.verdict import looks_for, race_until_decided
 from mlpprof.errors import CheckFailed, UsageError, VariantError, WorkerDied, WorkerKilled
-from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.roofline import run_bound_s
-from mlpprof.process import Progress, Worker
+from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
 from mlpprof.report.figures.gallery import write_figure
@@ -50,7 +48,7 @@ from mlpprof.workloads import Workload
 from mlpprof.workshop.as_used import measure_as_used, run_s
 from mlpprof.workshop.bottleneck import next_bottleneck
 from mlpprof.workshop.check_program import LearnersProgram, examine_program, program_race
-from mlpprof.workshop.check_worker import MODULE
+from mlpprof.workshop.check_variant import ask_worker
 from mlpprof.workshop.conditions import Conditions
 from mlpprof.workshop.exercises import MY_MLP, ROOFLINE, Course, Exercise
 from mlpprof.workshop.folder import place_of, require_folder
@@ -204,7 +202,15 @@ def examine(
             if trained is None:
                 answer = _program_answer(file, course, exercise, conditions, progress)
             else:
-                answer = _variant_answer(file, exercise, trained, conditions, progress)
+                answer = ask_worker(
+                    "examine",
+                    file,
+                    trained,
+                    conditions.environment,
+                    progress,
+                    at_most=exercise.at_most,
+                    is_solved=exercise.goal == "solve",
+                )
     except WorkerKilled:
         raise
     except (VariantError, WorkerDied, LearnersProgram) as problem:
@@ -220,25 +226,6 @@ def examine(
         message = f"{broken['what']}. Required: {broken['fact']}. {broken['advice']}."
         return examined(_failed(known, "structure", message, source, broken["line"]), answer)
     return examined(replace(known, stage="speed"), answer)
-
-
-def _variant_answer(
-    file: Path, exercise: Exercise, trained: Workload, conditions: Conditions, progress: Progress
-) -> dict[str, Any]:
-    environment = worker_environment(os.environ, conditions.environment.threads, conditions.environment.native_blas)
-    request = Request(str(file.resolve()), trained.network, trained.source).to_json()
-    with Worker(MODULE, environment, runs=MY_MLP) as worker:
-        return dict(
-            worker.call(
-                "examine",
-                progress,
-                file=request["variant"],
-                network=request["network"],
-                batch=trained.batch,
-                at_most=exercise.at_most,
-                is_solved=exercise.goal == "solve",
-            )
-        )
 
 
 def _program_answer(

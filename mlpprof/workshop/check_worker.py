@@ -20,7 +20,7 @@ from mlpprof.model.gradcheck import Case, Deviation, deviations, random_case
 from mlpprof.process import Progress, serve
 from mlpprof.profile.check import ORACLE
 from mlpprof.profile.counting import count_network
-from mlpprof.results.json import Message
+from mlpprof.results.json import Message, decode
 from mlpprof.workshop.fair_play import changed_clock, foreign_import, intact_clocks
 from mlpprof.workshop.python_loops import count_instructions, loop_over_samples
 from mlpprof.workshop.right_numbers import (
@@ -72,7 +72,7 @@ def examine(
     of the step that prints) and "uncounted". Raises VariantError if the file cannot be loaded.
     """
     entry = catalog.find(file)
-    own = Network(**{**network, "layers": tuple(network["layers"])})
+    own = decode(Network, network)
     answer: Message = {"wrong": None, "networks": len(SHAPES), "broken": None, "mixed": [], "uncounted": []}
     answer["prints"] = None
     answer["wrong"] = foreign_import(entry.source(), entry.path.name, not is_solved)
@@ -241,7 +241,7 @@ def measure(report: Progress, file: str, network: Message, batch: int) -> Messag
     answer["numbers"] = {}
     if answer["wrong"] is None:
         entry = catalog.find(file)
-        own = Network(**{**network, "layers": tuple(network["layers"])})
+        own = decode(Network, network)
         answer["numbers"] = {SAMPLE_LOOPS: int(_loop(entry, catalog.load(entry), own) is not None)}
         with suppress(TooManyOperations), catalog.variant_code(entry):
             counts = Counts(own, count_network(entry, own, LARGE)[0])

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mlpprof import catalog
 from mlpprof.advise import Subject, find
@@ -20,8 +19,7 @@ from mlpprof.compare.programs import ProgramComparer, ProgramRace, Wanted
 from mlpprof.compare.same_code import require_different, require_different_variants
 from mlpprof.compare.verdict import measure
 from mlpprof.errors import MlpprofError, UsageError, VariantCrash
-from mlpprof.machine.blas import worker_environment
-from mlpprof.process import Progress, Worker
+from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
 from mlpprof.programs.request import request_for
@@ -30,7 +28,7 @@ from mlpprof.results import Verdict
 from mlpprof.results.advice import Finding
 from mlpprof.workloads import Workload
 from mlpprof.workshop.check_program import counted
-from mlpprof.workshop.check_worker import MODULE
+from mlpprof.workshop.check_variant import ask_worker
 from mlpprof.workshop.conditions import BLOCKS, PROCEDURE
 from mlpprof.workshop.fair_play import foreign_import
 from mlpprof.workshop.right_structure import FACTS, PROGRAM, Broken, Counts, broken_fact, facts_for, number_of
@@ -115,35 +113,20 @@ def measure_variants(
     """Measure two variants on a network and its data. Raises UsageError if the pair does not make an exercise."""
     requests = [Request(str(path), trained.network, trained.source) for path in (slow, fast)]
     race_of = race_of or (lambda versions: variant_race(versions, trained.batch, environment, blocks=BLOCKS))
-    variables = worker_environment(os.environ, environment.threads, environment.native_blas)
 
     for name, path in (("SLOW", slow), ("FAST", fast)):
         _require_own_code(name, path)
 
-    def asked(path: Path, call: str, **arguments: Any) -> dict[str, Any]:
-        message = Request(str(path), trained.network, trained.source).to_json()
-        with Worker(MODULE, variables, runs=path.name) as worker:
-            return dict(
-                worker.call(
-                    call,
-                    progress,
-                    file=message["variant"],
-                    network=message["network"],
-                    batch=trained.batch,
-                    **arguments,
-                )
-            )
-
     begun_s = _children_s()
-    before = asked(slow, "measure")
+    before = ask_worker("measure", slow, trained, environment, progress)
     seconds = _children_s() - begun_s
-    after = asked(fast, "measure")
+    after = ask_worker("measure", fast, trained, environment, progress)
     for name, answer in (("SLOW", before), ("FAST", after)):
         if answer["wrong"] is not None:
             raise UsageError(f"{name} does not train right: {answer['wrong']}; both versions have to train the same")
     speedup = require_faster(race_of(requests), progress)
     at_most = limits(before["numbers"], after["numbers"])
-    broken = asked(slow, "examine", at_most=at_most)["broken"]
+    broken = ask_worker("examine", slow, trained, environment, progress, at_most=at_most)["broken"]
     findings = findings_on(Subject(str(slow), request=requests[0], batch=trained.batch), progress)
     return Measured(
         f"both are correct on {before['networks']} random networks, and on that of the workload {trained.name}",
