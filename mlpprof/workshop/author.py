@@ -46,7 +46,16 @@ from mlpprof.workshop.exercises import (
 )
 from mlpprof.workshop.folder import make_whole, require_new
 from mlpprof.workshop.pair import Measured, is_pair_of_programs, measure_programs, measure_variants
-from mlpprof.workshop.right_structure import FACTS, LARGE, PROGRAM, VARIANT, Broken, fact_text
+from mlpprof.workshop.right_structure import (
+    FACTS,
+    LARGE,
+    PROGRAM,
+    SAMPLE_LOOPS,
+    VARIANT,
+    Broken,
+    counted_text,
+    fact_text,
+)
 from mlpprof.workshop.solutions import without_parent
 
 START, SOLUTION = "start.py", "solution.py"
@@ -326,25 +335,10 @@ def _diff(slow: str, fast: str) -> str:
 
 def _counted(measured: Measured) -> str:
     rows = [
-        f"{COUNTED[name]}: {measured.slow[name]:,} before, {measured.fast[name]:,} after"
+        f"{counted_text(name)}: {measured.slow[name]:,} before, {measured.fast[name]:,} after"
         for name in measured.at_most
-        if name in COUNTED
+        if name != SAMPLE_LOOPS  # it is known whether there is a loop, but not how many there are
     ]
     if not rows:
         return "Put the profiles of both versions side by side. Which statements are gone, and which gained most?"
     return f"What mlpprof counts in one step changes. {'; '.join(rows)}."
-
-
-COUNTED = {
-    "float64_arrays": "Operations that make a float64 array",
-    "input_deltas": "Operations on arrays as large as the input in backward",
-    "evaluations_in_backward": "Evaluations of the activation in backward",
-    "copies_of_batch": "Copies of a batch",
-    "new_batch_arrays": "New arrays with a number per sample",
-    "operations": "Operations on arrays",
-    "evaluations": "Evaluations of exp, tanh or the like",
-    "flop": "Floating-point operations",
-    "copies": "Copies of arrays",
-    "new_large_arrays": "New arrays of 4 KB or more",
-}
-"""What is counted, for the text of an exercise."""

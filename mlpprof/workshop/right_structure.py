@@ -29,7 +29,7 @@ SAMPLE_LOOPS, FLOAT64_ARRAYS = "sample_loops", "float64_arrays"
 FEW = 8
 """A step that makes more new arrays than this does not reuse its arrays."""
 LARGE_ARRAY = 4096
-"""Of a program, whose batch size is not known, new arrays count if they have this many bytes."""
+"""A new array of a program counts if it has at least this many bytes, because the batch size is not known."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,18 @@ class Broken:
     advice: str
 
 
-def number_of(fact: str, counts: Counts) -> int:
+def number_of(name: str, counts: Counts) -> int:
     """Return how often a step contains what a fact limits."""
-    known = FACTS[fact]
-    found = known.find(counts)
-    return sum(o.flop for o in found) if known.counts_flop else sum(o.times for o in found)
+    return FACTS[name].number(FACTS[name].find(counts))
 
 
 def broken_fact(counts: Counts, at_most: Mapping[str, int]) -> Broken | None:
     """Return the first fact that is not satisfied. at_most: the limits by the names of the facts."""
     for name, most in at_most.items():
-        number = number_of(name, counts)
+        found = FACTS[name].find(counts)
+        number = FACTS[name].number(found)
         if number > most:
-            line, what, advice = FACTS[name].explain(counts, FACTS[name].find(counts), number, most)
+            line, what, advice = FACTS[name].explain(counts, found, number, most)
             return Broken(fact_text(name, most), line, what, advice)
     return None
 
@@ -107,18 +106,18 @@ Explained = tuple[int, str, str]
 class Fact:
     """Something that an exercise can limit in a step.
 
-    none: the fact in words if nothing of it is allowed. some: if `{most}` of it are; `{s}` and `{y}` end a plural.
-    find: the operations that are it. explain: from the operations, their number, and the limit. category: what
-    `mlpprof advise` calls a flaw of this kind. kind: 'variant' or 'program' if it is for one of them. counts_flop: not
-    the operations are counted, but their floating-point operations.
+    none: the fact in words if nothing of it is allowed. counted: what is counted; `{s}` and `{y}` end a plural. find:
+    finds the operations that count. explain: says what is wrong, from the operations, their number, and the limit.
+    category: what `mlpprof advise` calls a flaw of this kind. kind: 'variant' or 'program' if it is for one of them.
+    counts_flop: the floating-point operations inside the operations are counted.
 
-    For an exercise made of a pair of versions, the slow one needs to have `factor` times as much of it as the fast one,
-    which has at most `largest`. is_exact: what the fast version has is allowed; otherwise the exact number is a matter
-    of style, and the limit lies between both versions.
+    A pair of versions makes an exercise about it if the slow one has at least `factor` times as much as the fast one,
+    which may have at most `largest`. is_exact: the limit is what the fast version has; otherwise the exact number is a
+    matter of style, and the limit lies between both versions.
     """
 
     none: str
-    some: str
+    counted: str
     find: Callable[[Counts], list[Operation]]
     explain: Callable[[Counts, list[Operation], int, int], Explained]
     category: str
@@ -128,12 +127,25 @@ class Fact:
     is_exact: bool = True
     largest: float = math.inf
 
+    def number(self, found: Iterable[Operation]) -> int:
+        """Return how much the operations are that `find` has found."""
+        return sum(o.flop if self.counts_flop else o.times for o in found)
+
 
 def fact_text(name: str, most: int) -> str:
     """Return a fact with its limit in words."""
-    fact, is_one = FACTS[name], most == 1
-    words = {"most": f"{most:,}", "s": "" if is_one else "s", "y": "y" if is_one else "ies"}
-    return fact.some.format(**words) if most else fact.none
+    fact = FACTS[name]
+    return f"at most {most:,} {_in_number(fact.counted, most)}" if most else fact.none
+
+
+def counted_text(name: str) -> str:
+    """Return what a fact counts, as the beginning of a sentence."""
+    words = _in_number(FACTS[name].counted, 2)
+    return words[0].upper() + words[1:]
+
+
+def _in_number(counted: str, number: int) -> str:
+    return counted.format(s="", y="y") if number == 1 else counted.format(s="s", y="ies")
 
 
 def _none_counted(counts: Counts) -> list[Operation]:
@@ -187,7 +199,7 @@ def _input_delta_words(counts: Counts, found: list[Operation], number: int, most
 
 
 def _evaluations_in_backward(counts: Counts) -> list[Operation]:
-    return [o for o in counts.large if o.phase == "backward" and o.kind == EVALUATION]
+    return [o for o in _evaluations(counts) if o.phase == "backward"]
 
 
 def _evaluation_words(counts: Counts, found: list[Operation], number: int, most: int) -> Explained:
@@ -297,19 +309,17 @@ def _copy_words(counts: Counts, found: list[Operation], number: int, most: int) 
 FACTS: dict[str, Fact] = {
     SAMPLE_LOOPS: Fact(
         "no Python loop over samples",
-        "at most {most} Python loop{s} over samples",
+        "Python loop{s} over samples",
         _none_counted,
         _operation_words,
         "sample-loop",
         VARIANT,
         largest=0,
     ),
-    FLOAT64_ARRAYS: Fact(
-        "no float64 array", "at most {most} float64 array{s}", _doubles, _double_words, "float64", largest=0
-    ),
+    FLOAT64_ARRAYS: Fact("no float64 array", "float64 array{s}", _doubles, _double_words, "float64", largest=0),
     "input_deltas": Fact(
         "no array as large as the input in backward",
-        "at most {most} array{s} as large as the input in backward",
+        "array{s} as large as the input in backward",
         _input_deltas,
         _input_delta_words,
         "dead-computation",
@@ -317,7 +327,7 @@ FACTS: dict[str, Fact] = {
     ),
     "evaluations_in_backward": Fact(
         "no evaluation of the sigmoid in backward",
-        "at most {most} evaluation{s} of the activation in backward",
+        "evaluation{s} of the activation in backward",
         _evaluations_in_backward,
         _evaluation_words,
         "recomputation",
@@ -325,7 +335,7 @@ FACTS: dict[str, Fact] = {
     ),
     "copies_of_batch": Fact(
         "no copy of a batch in forward and backward",
-        "at most {most} cop{y} of a batch in forward and backward",
+        "cop{y} of a batch in forward and backward",
         _batch_copies,
         _batch_copy_words,
         "bias-stacking",
@@ -333,7 +343,7 @@ FACTS: dict[str, Fact] = {
     ),
     "new_batch_arrays": Fact(
         "no new array",
-        "at most {most} new array{s} with a number per sample",
+        "new array{s} with a number per sample",
         _new_batch_arrays,
         _new_array_words,
         "temporaries",
@@ -344,7 +354,7 @@ FACTS: dict[str, Fact] = {
     ),
     "operations": Fact(
         "no operation on arrays",
-        "at most {most} operation{s} on arrays",
+        "operation{s} on arrays",
         _all,
         _operation_words,
         "sample-loop",
@@ -354,7 +364,7 @@ FACTS: dict[str, Fact] = {
     ),
     "evaluations": Fact(
         "no evaluation of exp, tanh or the like",
-        "at most {most} evaluation{s} of exp, tanh or the like",
+        "evaluation{s} of exp, tanh or the like",
         _evaluations,
         _evaluations_words,
         "recomputation",
@@ -362,7 +372,7 @@ FACTS: dict[str, Fact] = {
     ),
     "flop": Fact(
         "no floating-point operation",
-        "at most {most} floating-point operation{s}",
+        "floating-point operation{s}",
         _all,
         _flop_words,
         "dead-computation",
@@ -371,12 +381,10 @@ FACTS: dict[str, Fact] = {
         factor=1.1,
         is_exact=False,
     ),
-    "copies": Fact(
-        "no copy of an array", "at most {most} cop{y} of an array", _copies, _copy_words, "bias-stacking", PROGRAM
-    ),
+    "copies": Fact("no copy of an array", "cop{y} of an array", _copies, _copy_words, "bias-stacking", PROGRAM),
     "new_large_arrays": Fact(
         "no new array of 4 KB or more",
-        "at most {most} new array{s} of 4 KB or more",
+        "new array{s} of 4 KB or more",
         _new_large_arrays,
         _new_array_words,
         "temporaries",
