@@ -22,8 +22,8 @@ class DiffLine:
 
 def code_diff(old: str, new: str) -> list[DiffLine]:
     """Removed and added lines with their context; empty where the code is the same."""
-    old_lines, old_start = _code(old)
-    new_lines, new_start = _code(new)
+    old_lines, old_start = code_lines(old)
+    new_lines, new_start = code_lines(new)
     matcher = difflib.SequenceMatcher(None, old_lines, new_lines, autojunk=False)
     lines: list[DiffLine] = []
     for group in matcher.get_grouped_opcodes(CONTEXT):
@@ -39,7 +39,7 @@ def code_diff(old: str, new: str) -> list[DiffLine]:
     return lines
 
 
-def _code(source: str) -> tuple[list[str], int]:
+def code_lines(source: str) -> tuple[list[str], int]:
     """The lines after the file's docstring, and the number of lines before; all lines where the file does not parse."""
     lines = source.expandtabs(4).splitlines()
     try:

@@ -29,9 +29,10 @@ from mlpprof.errors import UsageError
 from mlpprof.owned import new_folder
 from mlpprof.process import Progress
 from mlpprof.programs.name import ProgramName
+from mlpprof.report.code_diff import code_diff, code_lines
 from mlpprof.report.numbers import plain
 from mlpprof.results.advice import CATEGORIES, Finding
-from mlpprof.workloads import Workload, resolve
+from mlpprof.workloads import resolve
 from mlpprof.workshop.exercises import (
     COURSE_FILE,
     FORMAT,
@@ -60,18 +61,22 @@ from mlpprof.workshop.solutions import without_parent
 
 START, SOLUTION = "start.py", "solution.py"
 SHARES = ((1.5, 0.6), (1.25, 0.5), (1.0, 0.3))
-"""From a speedup of the solution on, the part of it that is required, on a logarithmic scale.
+"""Each pair has the least speedup of a solution, and the share of it that is required, on a logarithmic scale.
 
-The smaller the gain, the more of it is lost in the noise of a class. The start must still be told from the solution.
+A small gain gets a small share, because noise in a classroom may hide a part of it. No share is 0, because the check
+has to distinguish the solution from the start.
 """
 CLEAR_SPEEDUP = 1.25
-"""If the operations of both versions are the same, only a solution that is so many times as fast is clearly another."""
+"""If both versions make the same operations, the solution has to be this many times as fast to make an exercise."""
 LEAST_S, ROOM = 15.0, 5
-"""A check may take so many seconds before the race, or this many times what the start needed, on a slow laptop."""
+"""A check may take this many seconds before the race, or this many times what the start has needed if that is more.
+
+A learner's laptop may be slower than the teacher's.
+"""
 LINE = 120
-MOST_DIFF_LINES = 60
-MOST_FINDINGS = 3
-"""A hint shows at most so many lines, or findings."""
+"""The texts are wrapped at this many characters."""
+MOST_DIFF_LINES, MOST_FINDINGS = 60, 3
+"""A hint shows at most this many changed lines, or findings."""
 
 
 @dataclass(frozen=True)
@@ -148,17 +153,13 @@ def _copy(path: Path, folder: Path) -> None:
 
 
 def _measured_variants(slow: Path, fast: Path, wanted: Wanted, progress: Progress) -> Measured:
-    trained = _trained(wanted)
+    trained = resolve(wanted.workload)
     if LARGE in trained.network.layers:
         raise UsageError(
             f"the network {trained.network.text} has a layer of {LARGE} neurons, which the check of the structure "
             f"cannot tell from its batch of {LARGE} samples; choose another workload"
         )
     return measure_variants(slow, fast, trained, progress, Environment())
-
-
-def _trained(wanted: Wanted) -> Workload:
-    return resolve(wanted.workload)
 
 
 def _measured_programs(slow: Path, fast: Path, wanted: Wanted, progress: Progress) -> Measured:
@@ -278,21 +279,13 @@ def _learn(categories: Sequence[str]) -> str:
 
 def changed_lines(slow: str, fast: str) -> set[int]:
     """Return the lines of the slow version that the fast one changes, apart from the docstring of the file."""
-    first = _first_line_of_code(slow)
-    matcher = difflib.SequenceMatcher(None, slow.splitlines(), fast.splitlines(), autojunk=False)
+    before, first = code_lines(slow)
+    after, _ = code_lines(fast)
     found: set[int] = set()
-    for tag, start, stop, _, _ in matcher.get_opcodes():
+    for tag, start, stop, _, _ in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if tag != "equal":
-            found |= set(range(start + 1, max(stop, start + 1) + 1))
-    return {line for line in found if line >= first}
-
-
-def _first_line_of_code(text: str) -> int:
-    """Return the line after the docstring of a file."""
-    tree = ast.parse(text)
-    if ast.get_docstring(tree, clean=False) is None:
-        return 1
-    return (tree.body[0].end_lineno or 0) + 1
+            found |= set(range(first + start + 1, first + max(stop, start + 1) + 1))
+    return found
 
 
 def _functions(text: str) -> Iterator[tuple[str, int, int]]:
@@ -325,9 +318,7 @@ def _what(shown: Sequence[Finding], flaw: Broken | None) -> str:
 
 def _diff(slow: str, fast: str) -> str:
     """Return the lines that the fast version changes, without the docstring of the file."""
-    before, after = (text.splitlines()[_first_line_of_code(text) - 1 :] for text in (slow, fast))
-    found = list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]  # without the names of the files
-    shown = ["..." if line.startswith("@@") else line for line in found]
+    shown = ["..." if line.kind == "@" else line.kind + line.text for line in code_diff(slow, fast)]
     if len(shown) > MOST_DIFF_LINES:
         shown = [*shown[:MOST_DIFF_LINES], f"... and {len(shown) - MOST_DIFF_LINES} more lines"]
     return "\n".join(line.replace("```", "'''") for line in shown)
