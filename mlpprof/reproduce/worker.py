@@ -94,37 +94,26 @@ class Session(RaceSession):
 
     def train_standardized(
         self, report: Progress, key: str, batch: int, epochs: int, ranges: list[float]
-    ) -> dict[str, float | None]:
-        """Train on samples of which every feature has mean 0 and deviation 1, and answer with the accuracies.
+    ) -> dict[str, Any]:
+        """Train one variant on samples of which every feature has mean 0 and deviation 1; answers as `train` for one.
 
         ranges: for each layer, the weights and biases are uniform between -r and r at first.
         """
         it = self._prepared[key]
-        it.require_batch(batch)
-        X, Y = it.subject.X, it.subject.Y
-        mean, deviation = X.mean(axis=0), X.std(axis=0)
+        mean, deviation = it.subject.X.mean(axis=0), it.subject.X.std(axis=0)
         deviation[deviation == 0] = 1  # a pixel that is 0 in all samples stays 0
-        X = (X - mean) / deviation
         rng = np.random.default_rng(it.request.seed)
-        layers = it.request.network.layers
         parameters = [
             (rng.uniform(-r, r, (n_out, n_in)).astype(it.dtype), rng.uniform(-r, r, n_out).astype(it.dtype))
-            for r, n_in, n_out in zip(ranges, layers, layers[1:], strict=False)
+            for r, (n_in, n_out) in zip(ranges, pairwise(it.request.network.layers), strict=True)
         ]
         instance = it.cls(it.request.network, parameters)
-        indices, steps = batches(len(X), batch, it.request.seed), epochs * (len(X) // batch)
-        with catalog.variant_code(it.entry), np.errstate(over="ignore"):  # where exp overflows, the sigmoid is 0
-            for step in range(steps):
-                report(f"step {step + 1:,} of {steps:,} from other weights", step / steps)
-                index = next(indices)
-                instance.train_step(X, Y, index)
-            test = it.whole_data.test_arrays(it.request.network.layers[-1], it.dtype)
-            found = {
-                "last_batch_accuracy": accuracy(instance.predict(X[index]), Y[index]),
-                "test_accuracy": None
-                if test is None
-                else accuracy(instance.predict((test[0] - mean) / deviation), test[1]),
-            }
+        learner = _Learner(it, batch, instance, lambda X: (X - mean) / deviation)
+        with np.errstate(over="ignore"):  # where exp overflows, the sigmoid is 0
+            for epoch in range(epochs):
+                report(f"epoch {epoch + 1} of {epochs} from other weights", epoch / epochs)
+                learner.epoch(evaluate=False)
+            found = learner.result()
         close(instance)
         return found
 
@@ -162,26 +151,37 @@ class Session(RaceSession):
 
 
 class _Learner:
-    """One variant in training, with its times, losses and accuracies. batch 0 is all rows as a view."""
+    """One variant in training, with its times, losses and accuracies. batch 0 is all rows as a view.
 
-    def __init__(self, it: Prepared, batch: int) -> None:
+    instance: None makes the variant with its own initial weights. inputs: makes the inputs from the samples.
+    """
+
+    def __init__(
+        self,
+        it: Prepared,
+        batch: int,
+        instance: Variant | None = None,
+        inputs: Callable[[Array], Array] = lambda X: X,
+    ) -> None:
         self._it = it
         self._batch = batch
-        self.instance: Variant = it.subject.make()
-        samples = len(it.subject.X)
+        self.instance = it.subject.make() if instance is None else instance
+        self._X, self._Y = inputs(it.subject.X), it.subject.Y
+        samples = len(self._X)
         if batch:
             it.require_batch(batch)
             self._indices = batches(samples, batch, it.request.seed)
         self._steps = samples // batch if batch else 1
         self._last: Any = WHOLE
-        self._test = it.whole_data.test_arrays(it.request.network.layers[-1], it.dtype)
+        test = it.whole_data.test_arrays(it.request.network.layers[-1], it.dtype)
+        self._test = None if test is None else (inputs(test[0]), test[1])
         self._epoch_s: list[float] = []
         self._loss: list[float] = []
         self._accuracy: list[float] = []
 
     def epoch(self, evaluate: bool) -> None:
         """One pass over the data."""
-        X, Y, train_step = self._it.subject.X, self._it.subject.Y, self.instance.train_step
+        X, Y, train_step = self._X, self._Y, self.instance.train_step
         indices: list[Any] = [next(self._indices) for _ in range(self._steps)] if self._batch else [WHOLE]
         gc.disable()
         try:
@@ -198,7 +198,7 @@ class _Learner:
 
     def result(self) -> dict[str, Any]:
         """The times and losses so far, and the accuracies and the loss after the last epoch."""
-        X, Y = self._it.subject.X, self._it.subject.Y
+        X, Y = self._X, self._Y
         trained = self.instance.predict(X)
         test = None if self._test is None else accuracy(self.instance.predict(self._test[0]), self._test[1])
         return {
