@@ -29,6 +29,7 @@ from mlpprof.cli.options import (
     program_request,
     scheduler_from,
     scheduler_options,
+    step_option,
     time_limit_option,
     workload_from,
 )
@@ -109,7 +110,7 @@ def _read_grid(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @click.option("--steps", type=click.IntRange(1, 1_000_000), help="Timed steps per pass of a profile.")
 @budget_option
 @time_limit_option
-@click.option("--step", metavar="NAME", help="The training step of your programs, as in mlpprof profile.")
+@step_option
 @modules_options
 @allow_writes_option
 @scheduler_options
@@ -204,8 +205,14 @@ def cells_from(ctx: click.Context, targets: Sequence[str], options: dict[str, An
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     if options["budget"] is not None and over is None:
         raise UsageError(f"--budget {options['budget']:g} is for races; add --over TARGET, or use --steps for profiles")
-    settings = {name: options[name] for name in ("native_blas", "steps")}
-    common = Cell(blank, str(Path.cwd()), typed, **settings, budget_s=options["budget"])
+    common = Cell(
+        blank,
+        str(Path.cwd()),
+        typed,
+        native_blas=options["native_blas"],
+        steps=options["steps"],
+        budget_s=options["budget"],
+    )
     everything = [*targets, *([over] if over is not None else [])]
     if any(is_program(name) for name in everything):
         require_programs(everything, options)

@@ -265,9 +265,9 @@ def author(
     """Make an exercise whose start is SLOW and whose solution is FAST.
 
     Both are variants (FILE.py or FILE.py:Class with the methods of the interface), or both are programs (scripts). They
-    have to train the same, and FAST has to be faster; mlpprof measures both. FOLDER gets the two
-    files, a page with a question and three hints, and course.toml with what is required. All of it is a draft: read it
-    and change it. Then learners take it with --exercises.
+    have to train the same, and FAST has to be faster; mlpprof measures both. FOLDER gets the two files, a page with a
+    question and three hints, and course.toml with what is required. All of it is a draft: read it and change it. Then
+    learners take it with --exercises.
 
     \b
     mlpprof workshop author slow.py fast.py -o buffers
@@ -294,11 +294,8 @@ def author(
     course = read_course(out)
     for fact in course.last.facts:
         click.echo(f"required: {fact}")
-    click.echo(f"read {out / course.last.file_name} and {out / COURSE_FILE}, then type: {_next(out)}")
-
-
-def _next(out: Path) -> str:
-    return f"mlpprof workshop new learner --exercises {shlex.quote(str(out))}"
+    following = shlex.join(["mlpprof", "workshop", "new", "learner", "--exercises", str(out)])
+    click.echo(f"read {out / course.last.file_name} and {out / COURSE_FILE}, then type: {following}")
 
 
 def _course(exercises: Path | None, folder: Path | None) -> Course:
