@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,12 @@ def minutes_option(begun: str) -> Option:
     """`--minutes`, after which a program begins nothing new. begun: what it would begin, such as 'program'."""
     words = f"Begin no {begun} after so many minutes."
     return click.option("--minutes", type=click.FloatRange(0, min_open=True), help=words)
+
+
+def over_after(minutes: float | None) -> Callable[[], bool]:
+    """Return a function that reports whether so many minutes have passed since this call; for None it is never."""
+    end_s = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    return lambda: time.monotonic() > end_s
 
 
 def out_option(folder: Path, contents: str) -> Option:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +30,7 @@ from mlpprof.programs.request import request_for
 from mlpprof.results.advice import Finding
 from reports.advise.forked import Failure
 from reports.advise.subjects import Subject, with_twins
-from reports.program import Program, json_option, minutes_option, out_option, seed_option, show
+from reports.program import Program, json_option, minutes_option, out_option, over_after, seed_option, show
 from reports.studies.study import Study, part_of
 
 FOLDER = Path("reports") / "advise"
@@ -136,11 +135,11 @@ def run(
     sample: int, seed: int, minutes: float | None, progress: Progress, keep: Callable[[list[Stated]], object]
 ) -> list[Stated]:
     """Calibrate so many programs. keep: gets what there is after every program."""
-    begun_s, found = time.monotonic(), list[Stated]()
+    is_over, found = over_after(minutes), list[Stated]()
     programs = [flawed for flawed, _ in with_twins()]
     programs = random.Random(seed).sample(programs, min(sample, len(programs)))
     for number, flawed in enumerate(programs):
-        if minutes is not None and time.monotonic() - begun_s > 60 * minutes:
+        if is_over():
             break
         try:
             found += calibrated(flawed, part_of(progress, number / len(programs), 1 / len(programs)))

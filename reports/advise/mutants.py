@@ -39,7 +39,7 @@ from reports.advise.forked import Failure, forked
 from reports.advise.forms import FORMS
 from reports.advise.planting import Change, Form
 from reports.advise.subjects import Subject, subjects
-from reports.program import Program, json_option, minutes_option, out_option, seed_option, show
+from reports.program import Program, json_option, minutes_option, out_option, over_after, seed_option, show
 from reports.studies.study import Study
 
 FOLDER = Path("reports") / "advise"
@@ -298,13 +298,12 @@ def run(
 
     only: of these categories and forms. keep: gets what there is after every mutant.
     """
-    begun_s, outcome = time.monotonic(), Outcome()
+    is_over, outcome = over_after(minutes), Outcome()
     cleans: dict[str, Clean] = {}
     chosen = list(subjects())
     chosen = random.Random(seed).sample(chosen, min(programs, len(chosen)))
     for mutant in in_turns(chosen, seed):
-        is_late = minutes is not None and time.monotonic() - begun_s > 60 * minutes
-        if len(outcome.results) >= sample or is_late:
+        if len(outcome.results) >= sample or is_over():
             break
         if only and not {mutant.form.category, mutant.form.name} & set(only):
             continue

@@ -37,7 +37,7 @@ from reports.advise.calibration import Stated, measured
 from reports.advise.calibration import table as calibration_table
 from reports.advise.mutants import in_turns
 from reports.advise.subjects import Subject, subjects, with_twins
-from reports.program import Program, json_option, minutes_option, out_option, seed_option, show
+from reports.program import Program, json_option, minutes_option, out_option, over_after, seed_option, show
 from reports.studies.study import Study, part_of
 
 FOLDER = Path("reports") / "advise"
@@ -199,9 +199,9 @@ def run(
     wanted: Sequence[Pair], minutes: float | None, progress: Progress, keep: Callable[[Outcome], object]
 ) -> Outcome:
     """Judge the programs. keep: gets what there is after every program."""
-    begun_s, outcome = time.monotonic(), Outcome()
+    is_over, outcome = over_after(minutes), Outcome()
     for number, pair in enumerate(wanted):
-        if minutes is not None and time.monotonic() - begun_s > 60 * minutes:
+        if is_over():
             break
         outcome.results.append(judged(pair, part_of(progress, number / len(wanted), 1 / len(wanted))))
         keep(outcome)

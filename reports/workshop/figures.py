@@ -268,11 +268,10 @@ def main(measures: bool, out: Path) -> None:
     """Draw the figures of the workshop's pages, from reports/workshop/roofline.json."""
     file = MEASURED / "roofline.json"
     if measures:
-        study = Study.begin("roofline", MEASURED)
+        study = Study.begin("figures", MEASURED)
         with progress_bar() as progress:
             found = measure(progress)
         found["circumstances"] = study.circumstances("reports.workshop")
-        found["circumstances"]["command"] = "python -m reports.workshop.figures --measure"
         with write_atomically(file) as part:
             part.write_text(f"{json.dumps(found, indent=1)}\n", encoding="utf-8")
     Study.begin("figures", out)

@@ -29,8 +29,8 @@ from mlpprof.workshop.conditions import CLASSROOM
 from mlpprof.workshop.exercises import MY_MLP, built_in
 from mlpprof.workshop.result import Result
 from mlpprof.workshop.solutions import solution_text
-from reports.program import Program, markdown_table, minutes_option, out_option, seed_option
-from reports.studies.study import Study
+from reports.program import Program, markdown_table, minutes_option, out_option, over_after, seed_option
+from reports.studies.study import Study, part_of
 from reports.workshop.planted import Plant, swap
 from reports.workshop.submissions import FOLDER, Submission, planted, submissions
 
@@ -187,19 +187,16 @@ def run(
     settings: Mapping[str, Callable[[], AbstractContextManager[None]]],
 ) -> Outcome:
     """Check so many submissions on each setting. ask: checks one. keep: gets what there is after each of them."""
-    begun_s = time.monotonic()
-    outcome, everything = Outcome(), chosen(count, seed)
+    is_over, outcome, everything = over_after(minutes), Outcome(), chosen(count, seed)
+    share = 1 / (len(everything) * len(settings))
     for done, submission in enumerate(everything):
-        if minutes is not None and time.monotonic() - begun_s > 60 * minutes:
+        if is_over():
             break
         plant, found = submission.plant, {}
         for name, setting in settings.items():
-
-            def part(what: str, share: float, name: str = name, done: int = done) -> None:
-                progress(f"submission {done + 1}, {name}: {what}", done / len(everything))
-
+            before = done / len(everything) + share * len(found)
             with setting():
-                found[name] = ask(submission, part)
+                found[name] = ask(submission, part_of(progress, before, share, f"submission {done + 1}, {name}"))
         expected = "pass" if plant.is_right else "fail"
         outcome.results.append(Raced(submission.exercise, plant.kind, plant.name, submission.style, expected, found))
         keep(outcome)

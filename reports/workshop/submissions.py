@@ -30,7 +30,7 @@ from mlpprof.workshop.conditions import CLASSROOM
 from mlpprof.workshop.exercises import MY_MLP, built_in
 from mlpprof.workshop.solutions import solution_text, solved_in
 from reports.advise.forked import Failure, forked
-from reports.program import Program, markdown_table, minutes_option, out_option, seed_option
+from reports.program import Program, markdown_table, minutes_option, out_option, over_after, seed_option
 from reports.studies.study import Study
 from reports.workshop.fresh import FRESH
 from reports.workshop.planted import AT_LINE, PLANTS, Form, Plant
@@ -221,12 +221,12 @@ def run(
 
     only: the beginning of their kinds. keep: gets what there is from time to time.
     """
-    begun_s = time.monotonic()
+    is_over = over_after(minutes)
     everything = [one for one in submissions(seed) if one.plant.kind.startswith(only)]
     random.Random(seed).shuffle(everything)
     outcome = Outcome(total=len(everything))
     for submission in everything[:sample]:
-        if minutes is not None and time.monotonic() - begun_s > 60 * minutes:
+        if is_over():
             break
         done = len(outcome.results)
         progress(f"{submission.plant.name} in exercise {submission.exercise}", done / len(everything[:sample]))
