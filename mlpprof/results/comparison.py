@@ -140,6 +140,11 @@ class Training:
     allowed: float | None = None
     first_step: int | None = None
 
+    @property
+    def relation(self) -> str:
+        """What stands between the names of two programs that are not the same: 'NEW does not train the same as OLD'."""
+        return "does not train the same as" if self.is_same is False else "may train differently from"
+
 
 @dataclass(frozen=True)
 class DifferentTraining:

@@ -165,6 +165,5 @@ def assert_same_training(
 def require_same(programs: Programs, training: Training) -> None:
     """Raise AssertionError unless both train the same."""
     if not training.is_same:
-        what = "does not train the same as" if training.is_same is False else "may train differently from"
-        lines = (f"{programs.new} {what} {programs.over}: {training.reason}", *training.notes)
+        lines = (f"{programs.new} {training.relation} {programs.over}: {training.reason}", *training.notes)
         raise AssertionError("\n  ".join(lines))

@@ -56,8 +56,7 @@ def examine_program(
         answer["step"] = mine.request.step
         training = comparer.training(subject_of(solution), mine, progress)
         if not training.is_same:
-            does = "does not train the same as" if training.is_same is False else "may train differently from"
-            answer["wrong"] = f"{file.name} {does} the solution: {training.reason}{_hint(training)}"
+            answer["wrong"] = f"{file.name} {training.relation} the solution: {training.reason}{_hint(training)}"
             return answer
         answer["trained"] = training.reason
         broken = broken_fact(Counts(None, counted(mine, environment, progress)), exercise.at_most)

@@ -290,8 +290,7 @@ def _require_valid(course: Course) -> None:
                 )
     require_free_names(course)
     for name in (*course.texts(), *course.files):
-        if not _is_inside(name):
-            raise ValueError(f"'{name}' is not a file of this folder; expected a name without .. and without a /")
+        _require_inside(name)
         if _leads_out(course.folder, name):
             raise ValueError(
                 f"'{name}' is a link to a file outside this folder; expected a file of the folder, because learners "
@@ -335,8 +334,7 @@ def require_free_names(course: Course) -> None:
     if course.trains_digits:
         taken.add(DIGITS_FILE)
     for name in course.files:
-        if not _is_inside(name):
-            raise ValueError(f"'{name}' is not a file of this folder; expected a name without .. and without a /")
+        _require_inside(name)
         if name in taken:
             raise ValueError(
                 f"files has '{name}', which mlpprof itself writes or which is a page or a version of the course; "
@@ -357,8 +355,9 @@ def _leads_out(folder: Traversable, name: str) -> bool:
     return (folder / name).resolve().parent != place
 
 
-def _is_inside(name: str) -> bool:
-    return bool(name) and name not in (".", "..") and not set("/\\:\0") & set(name)
+def _require_inside(name: str) -> None:
+    if name in ("", ".", "..") or set("/\\:\0") & set(name):
+        raise ValueError(f"'{name}' is not a file of this folder; expected a name without .. and without a /")
 
 
 def _is_docstring(text: str) -> bool:
