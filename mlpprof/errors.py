@@ -97,6 +97,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def counted(number: int, thing: str) -> str:
+    """A number with the name of what is counted, such as '1 file' or '3 files', for messages and reports."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def one_line(error: BaseException) -> str:
     """The message of an exception on one line."""
     return " ".join(str(error).split())

@@ -21,7 +21,7 @@ from mlpprof.data.reading_cost import ReadingCost
 from mlpprof.data.repack import WRITERS, repack
 from mlpprof.data.show import ArrayDescription, Description, describe, is_pictorial, thumbnails
 from mlpprof.data.source import open_container
-from mlpprof.errors import DataError
+from mlpprof.errors import DataError, counted
 from mlpprof.report.numbers import encodable, printable
 from mlpprof.workloads import resolve
 
@@ -84,8 +84,7 @@ def repack_command(file: str, output: Path, overwrite: bool) -> None:
     source = DataSource.parse(file)
     with progress_bar() as progress:
         written = repack(open_container(source), output, progress, overwrite)
-    count = len(written.arrays)
-    click.echo(f"{output}: {count} {'array' if count == 1 else 'arrays'}, {written.nbytes / 1e6:,.1f} MB, uncompressed")
+    click.echo(f"{output}: {counted(len(written.arrays), 'array')}, {written.nbytes / 1e6:,.1f} MB, uncompressed")
     for name, problem in written.left_out:
         click.echo(f"left out: {printable(name)}: {printable(problem)}", err=True)
     click.echo(shlex.join(["mlpprof", "data", "show", str(output)]))

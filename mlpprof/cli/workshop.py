@@ -17,7 +17,7 @@ from mlpprof.cli.options import given_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
-from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError, counted
 from mlpprof.files import require_writable, require_writable_folder, write_atomically
 from mlpprof.report.numbers import digits
 from mlpprof.results.json import json_text
@@ -187,11 +187,7 @@ def board(folders: tuple[Path, ...], out: Path, names: bool, exercises: Path | N
     if not results:
         raise UsageError("there are no results; the results of a learner are in results/*.json of their folder")
     learners = write_board(results if names else without_names(results), skipped, out, course)
-    click.echo(f"{out}: {_counted(learners, 'learner')}, {_counted(len(results), 'result')}")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    click.echo(f"{out}: {counted(learners, 'learner')}, {counted(len(results), 'result')}")
 
 
 @command.command("solution", short_help="Print the solution of an exercise.")

@@ -29,7 +29,7 @@ from pathlib import PurePath
 import threadpoolctl
 
 from mlpprof.engines.members import WORKERS_VARIABLE
-from mlpprof.errors import UsageError
+from mlpprof.errors import UsageError, counted
 from mlpprof.machine.keys import Json
 from mlpprof.machine.linux import cpu_quota
 
@@ -263,7 +263,7 @@ def machine_line(description: Mapping[str, Json]) -> str:
     parts = [str(description.get("cpu_model_name") or description.get("cpu_architecture") or "CPU not known")]
     cpus, cores = description.get("cpu_count"), description.get("cpu_core_count")
     if isinstance(cpus, int):
-        text = _count(cores, "core") if isinstance(cores, int) else _count(cpus, "CPU")
+        text = counted(cores, "core") if isinstance(cores, int) else counted(cpus, "CPU")
         if isinstance(cores, int) and cores != cpus:
             text += f" and {cpus} CPUs"
         limits = []
@@ -320,11 +320,7 @@ def _library_text(library: Mapping[str, Json]) -> str:
 
 def _threads_text(library: Mapping[str, Json]) -> str:
     threads = library.get("threads")
-    return _count(threads, "thread") if isinstance(threads, int) else "threads not known"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    return counted(threads, "thread") if isinstance(threads, int) else "threads not known"
 
 
 def _size_text(size_bytes: int) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from mlpprof.errors import UsageError
+from mlpprof.errors import UsageError, counted
 from mlpprof.programs.source_lines import lines_of
 from mlpprof.results.json import parse
 from mlpprof.results.place import Place
@@ -95,7 +95,7 @@ class Notebook:
             if one.number == cell:
                 count = one.source.count("\n")
                 if not 1 <= line <= count:
-                    raise UsageError(f"cell {cell} of {Path(self.path).name} has {_counted(count, 'line')}, not {line}")
+                    raise UsageError(f"cell {cell} of {Path(self.path).name} has {counted(count, 'line')}, not {line}")
                 return start + line
         numbers = f"cells 1 to {self.cells[-1].number}" if len(self.cells) > 1 else "cell 1 only"
         raise UsageError(f"{Path(self.path).name} has no cell {cell}; it has {numbers} (empty cells are not counted)")
@@ -268,10 +268,6 @@ class _LeftOut:
 def _listed(shown: Sequence[str]) -> str:
     more = len(shown) - MOST_NAMED
     return ", ".join(shown[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _cell(number: int, text: str, left_out: _LeftOut) -> Cell:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlpprof.errors import counted
 from mlpprof.report.numbers import digits, format_number, format_size, format_time, interval_text, of_layer, plain
 from mlpprof.results import Comparison, CountedChange, ExpressionChange, PhaseChange
 
@@ -135,9 +136,9 @@ def count_text(claims: Sequence[ClaimView]) -> str:
     """'3 claims: 1 failed, 2 passed'."""
     counts = Counter(claim.outcome for claim in claims)
     if set(counts) == {""}:
-        return "1 comparison" if len(claims) == 1 else f"{len(claims)} comparisons"
+        return counted(len(claims), "comparison")
     parts = ", ".join(f"{counts[outcome]} {words}" for outcome, words in OUTCOMES.items() if counts[outcome])
-    return f"{len(claims)} {'claim' if len(claims) == 1 else 'claims'}: {parts}"
+    return f"{counted(len(claims), 'claim')}: {parts}"
 
 
 def moved_text(waterfall: Sequence[PhaseChange], lost: ExpressionChange | None) -> str:

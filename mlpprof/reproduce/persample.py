@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.compare.entrants import VariantSubject
+from mlpprof.errors import counted
 from mlpprof.model import Network
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
@@ -213,7 +214,7 @@ def _step_table(steps: dict[tuple[str, str, int], float], plan: Plan) -> Table:
     return Table(
         title="One synchronous step in parallel",
         caption="the batch is split among the workers; in brackets: compared with one thread of the same form",
-        columns=("form", *(f"{workers} worker{'s' if workers > 1 else ''}" for workers in plan.workers)),
+        columns=("form", *(counted(workers, "worker") for workers in plan.workers)),
         rows=tuple(
             (
                 f"{form}, {kind}",
@@ -252,7 +253,7 @@ def _figure(study: dict[str, Any]) -> Figure:
     def curves(method: str) -> tuple[Curve, ...]:
         return tuple(
             Curve(
-                f"{t['workers']} worker{'s' if t['workers'] > 1 else ''}"
+                counted(t["workers"], "worker")
                 + (f", {t['average']}" if t["average"] and "unequal" in t["method"] else ""),
                 tuple(_seconds(t)),
                 tuple(t["loss"]),
