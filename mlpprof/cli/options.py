@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import numpy as np
 
 from mlpprof.advise import Subject
 from mlpprof.cli.configuration import WrittenPath
@@ -31,8 +32,6 @@ from mlpprof.report.numbers import format_size
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-ITEM_BYTES = {"float32": 4, "float64": 8}
 
 MOST_OF_MEMORY = 0.25
 """The rows of a file that are in memory while training take no more than this share of what is free."""
@@ -325,7 +324,7 @@ def streamed(
         return workload
     free = free_bytes()
     if not wanted:
-        needed = memory_needed(source, ITEM_BYTES[dtype or "float64"])
+        needed = memory_needed(source, np.dtype(dtype or "float64").itemsize)
         if needed <= free:
             return workload
         say(
