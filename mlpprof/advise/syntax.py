@@ -35,6 +35,14 @@ def span(node: ast.expr | ast.stmt) -> tuple[int, int, int, int]:
     return node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0
 
 
+def last_name(node: ast.AST) -> str:
+    """The name at the end of a path: `f` of `f` and of `module.f`; empty where there is none."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
 def is_simple(node: ast.expr) -> bool:
     """Whether an expression may be written twice: names, attributes, and items by such or by constants."""
     match node:

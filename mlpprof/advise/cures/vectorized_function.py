@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import libcst as cst
 from libcst import matchers
 
-from mlpprof.advise.cures.all_at_once import OF_NUMBERS, UFUNCS
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import tree_of
+from mlpprof.advise.editing.loop_values import OF_NUMBERS, UFUNCS
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
 from mlpprof.advise.editing.source import NodeChange, expression, replaced, statement, transformed
 from mlpprof.advise.syntax import is_simple
