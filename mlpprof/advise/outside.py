@@ -20,6 +20,7 @@ from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.findings import finding_of, merge, of_one_cure
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
 from mlpprof.advise.one_hot import one_hot_loops
+from mlpprof.advise.syntax import last_name
 from mlpprof.programs.record.file_reads import FileRead
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import saved_share
@@ -150,7 +151,7 @@ def _of_source(one: StatementTime, graph: Graph, is_around: bool) -> Iterator[st
     if isinstance(statement, LOOPS):
         yield "This is what it takes to get the items of the loop." if is_around else "It is a loop in Python."
         return
-    called = {_last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)} - {""}
+    called = {last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)} - {""}
     if graph.trace.step_text.rpartition(".")[2] in called:
         yield "This is what it does beside the step, as for the arguments of its call."
         return
@@ -160,13 +161,6 @@ def _of_source(one: StatementTime, graph: Graph, is_around: bool) -> Iterator[st
                 loops = [node for node in ast.walk(function) if isinstance(node, LOOPS)]
                 has = f", which has a loop in line {graph.place_of_line(path, loops[0].lineno).line}" if loops else ""
                 yield f"It calls `{function.name}` ({graph.place_of_line(path, function.lineno).text}){has}."
-
-
-def _last_name(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""
 
 
 FoundAround = tuple[Finding, tuple[Cure, ...]]
