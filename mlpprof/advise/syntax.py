@@ -43,6 +43,13 @@ def last_name(node: ast.AST) -> str:
     return ""
 
 
+def container_of(node: ast.expr) -> ast.expr:
+    """What an item, or an item of an item, is taken from: `W` for `W`, `W[l]` and `W[l][0]`."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node
+
+
 def is_simple(node: ast.expr) -> bool:
     """Whether an expression may be written twice: names, attributes, and items by such or by constants."""
     match node:

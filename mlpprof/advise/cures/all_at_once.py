@@ -17,7 +17,7 @@ from mlpprof.advise.editing.edits import Edits
 from mlpprof.advise.editing.index_notation import ATOM, WHOLE, Axes, Leaf, NotLifted, Tensor, elementwise, total
 from mlpprof.advise.editing.loop_values import BINARY, Comprehension, LoopValues
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of, inside, is_path, names_in
-from mlpprof.advise.syntax import last_name
+from mlpprof.advise.syntax import container_of, last_name
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import LoopRun
 
@@ -207,7 +207,7 @@ class _Lifting:
 
     def _outdate(self, target: ast.Subscript) -> None:
         """Forget what a turn has read from an array before it stores into it: the text would read it afterwards."""
-        base = self._code.text(_base(target))
+        base = self._code.text(container_of(target))
         if base in self._fresh:
             raise NotLifted  # an array of the turn itself, which has no name outside
         of_base = re.compile(rf"(?<![\w.]){re.escape(base)}(?!\w)")
@@ -438,16 +438,10 @@ def _keys(node: ast.expr) -> Iterator[ast.expr]:
         node = node.value
 
 
-def _base(node: ast.expr) -> ast.expr:
-    while isinstance(node, ast.Subscript):
-        node = node.value
-    return node
-
-
 def _reads(loop: ast.For, target: ast.Subscript) -> list[ast.expr]:
     """Where a loop reads or changes the array that a target is an item of; its length does not count."""
     above = {id(child): one for one in ast.walk(loop) for child in ast.iter_child_nodes(one)}
-    text = ast.dump(_base(target), include_attributes=False)
+    text = ast.dump(container_of(target), include_attributes=False)
     found: list[ast.expr] = []
     for one in ast.walk(loop):
         if isinstance(one, ast.Name | ast.Attribute) and ast.dump(one) == text:
