@@ -76,7 +76,7 @@ class _Lifting:
         if loop.orelse:
             return None
         lines = Lines()
-        _require_own_places(loop)
+        _require_own_places(loop, self._code)
         self._loop(loop, (), lines)
         self._require_local(loop)
         if not lines.texts:
@@ -177,7 +177,7 @@ class _Lifting:
             raise NotLifted  # an index that occurs twice counts once in an array
         summed = [number for number, axis in enumerate(nest) if axis not in place.axes]
         if summed:
-            if operator not in ("+=", "-=") or len(_reads(self._loops[summed[0]], target)) > 1:
+            if operator not in ("+=", "-=") or len(_reads(self._loops[summed[0]], target, self._code)) > 1:
                 raise NotLifted
             for number in reversed(summed):
                 value = total(value, nest[number])
@@ -438,32 +438,26 @@ def _keys(node: ast.expr) -> Iterator[ast.expr]:
         node = node.value
 
 
-def _reads(loop: ast.For, target: ast.Subscript) -> list[ast.expr]:
+def _reads(loop: ast.For, target: ast.Subscript, code: RecordedCode) -> list[ast.expr]:
     """Where a loop reads or changes the array that a target is an item of; its length does not count."""
-    above = {id(child): one for one in ast.walk(loop) for child in ast.iter_child_nodes(one)}
     text = ast.dump(container_of(target), include_attributes=False)
     found: list[ast.expr] = []
     for one in ast.walk(loop):
         if isinstance(one, ast.Name | ast.Attribute) and ast.dump(one) == text:
-            outer = above.get(id(one))
+            outer = code.parent(one)
             is_length = isinstance(outer, ast.Call) and last_name(outer.func) == "len"
             if not is_length and last_name(outer or one) not in ("shape", "size", "ndim"):
                 found.append(one)
     return found
 
 
-def _require_own_places(loop: ast.For) -> None:
+def _require_own_places(loop: ast.For, code: RecordedCode) -> None:
     """Raise NotLifted if a turn reads other places of an array than the one that it stores into."""
-    above = {id(child): one for one in ast.walk(loop) for child in ast.iter_child_nodes(one)}
     targets = [one for one in ast.walk(loop) if isinstance(one, ast.Subscript) and isinstance(one.ctx, ast.Store)]
     for target in targets:
-        for read in _reads(loop, target):
-            outer: ast.AST | None = read
-            while isinstance(above.get(id(outer)), ast.Subscript):
-                outer = above[id(outer)]
-                if ast.unparse(outer) == ast.unparse(target):
-                    break
-            else:
+        for read in _reads(loop, target, code):
+            items = takewhile(lambda one: isinstance(one, ast.Subscript), code.around(read))
+            if ast.unparse(target) not in map(ast.unparse, items):
                 raise NotLifted
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
 
 import libcst as cst
 from libcst import matchers
@@ -43,15 +42,10 @@ def for_whole_arrays(event: Event, graph: Graph) -> Cure | None:
                     return None
                 return _of_call(node, function, argument, numpy, code)
         name = getattr(getattr(event.function, "pyfunc", None), "__name__", "")
-        functions = [one for one in _functions(code) if one.name == name and code.file(one) == code.file(node)]
+        functions = [one for one in code.functions(name) if code.file(one) == code.file(node)]
         return _of_function(functions[0], numpy, code) if len(functions) == 1 else None
     except _NotForArrays:
         return None
-
-
-def _functions(code: RecordedCode) -> Iterator[ast.FunctionDef]:
-    for module in code.modules:
-        yield from (one for one in ast.walk(module) if isinstance(one, ast.FunctionDef))
 
 
 def _of_call(node: ast.Call, function: ast.Lambda, argument: ast.expr, numpy: str, code: RecordedCode) -> Cure | None:
@@ -81,7 +75,7 @@ def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> C
         return None
     changes: dict[cst.CSTNode, NodeChange] = {found: lambda old: _with_lines(statement(f"{text}\n"), old)}
     if not function.decorator_list:
-        makers = [one for one in _calls(code) if _makes(one, function.name)]
+        makers = [one for one in code.nodes if isinstance(one, ast.Call) and _makes(one, function.name)]
         if not makers or any(map(_has_options, makers)):
             return None
         for one in makers:
@@ -107,11 +101,6 @@ def _has_comments(function: cst.CSTNode) -> bool:
 def _with_lines(new: cst.BaseStatement, old: cst.CSTNode) -> cst.CSTNode:
     """A statement with the empty lines and comments above the old one."""
     return new.with_changes(leading_lines=getattr(old, "leading_lines", ()))
-
-
-def _calls(code: RecordedCode) -> Iterator[ast.Call]:
-    for module in code.modules:
-        yield from (one for one in ast.walk(module) if isinstance(one, ast.Call))
 
 
 def _makes(call: ast.Call, name: str) -> bool:

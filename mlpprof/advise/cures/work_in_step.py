@@ -110,7 +110,7 @@ READING_ALL = frozenset(("getattr", "vars", "__dict__", "pickle", "deepcopy", "l
 
 def _is_read_anywhere(attribute: str, code: RecordedCode) -> bool:
     """Whether a file reads an attribute of this name, or may do so."""
-    for node in (one for tree in code.modules for one in ast.walk(tree)):
+    for node in code.nodes:
         match node:
             case ast.Attribute(attr=name, ctx=ast.Load()) | ast.Name(id=name) | ast.Constant(value=str(name)):
                 if name == attribute or (name in READING_ALL and not isinstance(node, ast.Constant)):
@@ -134,8 +134,7 @@ def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
         return False
     uses = [
         node
-        for tree in code.modules
-        for node in ast.walk(tree)
+        for node in code.nodes
         if (isinstance(node, ast.Name) and node.id == function.name)
         or (isinstance(node, ast.Attribute) and node.attr == function.name)
     ]
@@ -202,9 +201,7 @@ def _is_false(reader: ast.If, statement: ast.stmt, code: RecordedCode) -> bool:
     # An attribute, an item or a global name may get another value without a statement that binds the name.
     is_of_object = any(isinstance(one, ast.Attribute | ast.Subscript | ast.Call) for one in ast.walk(reader.test))
     is_of_object = is_of_object or any(
-        isinstance(one, ast.Global | ast.Nonlocal) and names & {*one.names}
-        for module in code.modules
-        for one in ast.walk(module)
+        isinstance(one, ast.Global | ast.Nonlocal) and names & {*one.names} for one in code.nodes
     )
     if is_of_object and any(_may_change_objects(one, code) for one in between):
         return False

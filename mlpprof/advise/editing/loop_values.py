@@ -238,12 +238,7 @@ class LoopValues:
 
     def _is_elementwise(self, name: str) -> bool:
         """Whether a function of the program only computes element by element."""
-        functions = [
-            one
-            for module in self._code.modules
-            for one in ast.walk(module)
-            if isinstance(one, ast.FunctionDef) and one.name == name
-        ]
+        functions = self._code.functions(name)
         if len(functions) != 1 or not functions[0].body:
             return False
         *_, last = functions[0].body
