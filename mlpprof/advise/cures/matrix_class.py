@@ -12,7 +12,7 @@ import libcst as cst
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import tree_of
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
-from mlpprof.advise.editing.source import NodeChange, expression, replaced, transformed
+from mlpprof.advise.editing.source import NodeChange, expression, named_argument, replaced, transformed
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 
@@ -68,11 +68,7 @@ def _as_array(numpy: str | None, is_copy: bool, node: cst.CSTNode) -> cst.CSTNod
     if not is_copy:
         return call.with_changes(func=expression(f"{numpy}.atleast_2d"))
     given = call.args[0].with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
-    dimensions = cst.Arg(cst.Integer("2"), cst.Name("ndmin"), NO_SPACE_EQUAL)
-    return call.with_changes(func=expression(f"{numpy}.array"), args=[given, dimensions])
-
-
-NO_SPACE_EQUAL = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
+    return call.with_changes(func=expression(f"{numpy}.array"), args=[given, named_argument("ndmin", "2")])
 
 
 def _is_maker(node: ast.AST, code: RecordedCode) -> bool:
