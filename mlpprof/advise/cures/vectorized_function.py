@@ -12,10 +12,10 @@ import libcst as cst
 from libcst import matchers
 
 from mlpprof.advise.editing.cure import Cure
-from mlpprof.advise.editing.edits import tree_of
+from mlpprof.advise.editing.edits import Edits, tree_of
 from mlpprof.advise.editing.loop_values import OF_NUMBERS, UFUNCS
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
-from mlpprof.advise.editing.source import NodeChange, expression, replaced, statement, transformed
+from mlpprof.advise.editing.source import NodeChange, replaced, statement, transformed
 from mlpprof.advise.syntax import is_simple
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
@@ -54,7 +54,9 @@ def _of_call(node: ast.Call, function: ast.Lambda, argument: ast.expr, numpy: st
     if parameter == "" or function.args.defaults:
         return None
     body = _ForArrays(numpy, {parameter: argument}).visit(copy.deepcopy(function.body))
-    return _replaced(node, expression(ast.unparse(body), parenthesized=True), code)
+    edits = Edits(code)
+    edits.replace(node, ast.unparse(body))
+    return edits.cure()
 
 
 def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> Cure | None:
@@ -107,16 +109,6 @@ def _makes(call: ast.Call, name: str) -> bool:
     """Whether a call is `np.vectorize(f)` of a function with this name."""
     is_vectorize = isinstance(call.func, ast.Attribute) and call.func.attr in ("vectorize", "frompyfunc")
     return is_vectorize and bool(call.args) and isinstance(call.args[0], ast.Name) and call.args[0].id == name
-
-
-def _replaced(node: ast.expr, new: cst.BaseExpression, code: RecordedCode) -> Cure | None:
-    file = code.file(node)
-    tree = tree_of(code.graph.trace.sources[file])
-    place = next((one for one in tree.all_at(Site.of(file, node)) if isinstance(one, cst.Call)), None)
-    if place is None:
-        return None
-    changes: dict[cst.CSTNode, NodeChange] = {place: lambda _: new}
-    return transformed("safe", {file: code.graph.trace.sources[file]}, {file: lambda _: replaced(tree.module, changes)})
 
 
 def _one_expression(body: list[ast.stmt]) -> ast.expr:
