@@ -50,10 +50,10 @@ def for_whole_arrays(event: Event, graph: Graph) -> Cure | None:
 
 def _of_call(node: ast.Call, function: ast.Lambda, argument: ast.expr, numpy: str, code: RecordedCode) -> Cure | None:
     """The body of a lambda in place of its call."""
-    (parameter,) = [one.arg for one in function.args.args] or [""]
-    if parameter == "" or function.args.defaults:
+    names = [one.arg for one in function.args.args]
+    if len(names) != 1 or function.args.defaults:
         return None
-    body = _ForArrays(numpy, {parameter: argument}).visit(copy.deepcopy(function.body))
+    body = _ForArrays(numpy, {names[0]: argument}).visit(copy.deepcopy(function.body))
     edits = Edits(code)
     edits.replace(node, ast.unparse(body))
     return edits.cure()
