@@ -133,6 +133,8 @@ class LoopValues:
                     rank = 1 + max(ranks) if ranks else len(own) or 1
                     own = list(range(-rank, 0))
                     of_all = self._leaf(tuple(own), items)
+                if not own:
+                    raise NotLifted  # the rows were not recorded, so the number of their axes is not known
                 self.known[target.id] = of_all.renamed({min(own): axis})
 
     def _names(self) -> set[str]:
