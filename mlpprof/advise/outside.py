@@ -175,7 +175,7 @@ FoundAround = tuple[Finding, tuple[Cure, ...]]
 def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Graph) -> list[FoundAround]:
     """What the detectors find in the recorded statements, the largest saving first, with the cures of each."""
     spent = {one.place: one for one in program.statements}
-    found: dict[tuple[str, Place], FoundAround] = {}  # two statements may call the same function
+    found: dict[tuple[str, Place, int], FoundAround] = {}  # two statements may call the same function
     for one in watched:
         statement = spent.get(graph.place_of(graph.trace.sites[one.site]))
         has_events = one.recorder.steps and one.recorder.events
@@ -185,12 +185,12 @@ def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Gra
         for candidate in merge(_candidates(inner)):
             finding = _finding(candidate, inner, statement.times, program)
             if sum(finding.payoff_share) / 2 >= LEAST_SHARE:
-                found.setdefault((finding.category, finding.place), (finding, candidate.cures))
+                found.setdefault((finding.category, finding.place, finding.column), (finding, candidate.cures))
     steps = program.planned or program.steps
     for candidate in of_one_cure(storage.around_the_step(graph, lambda read: _statement_s(read, spent, graph) / steps)):
         finding = _finding(candidate, graph, steps, program)
         if sum(finding.payoff_share) / 2 >= LEAST_SHARE:
-            found[finding.category, finding.place] = finding, candidate.cures
+            found[finding.category, finding.place, finding.column] = finding, candidate.cures
     return sorted(found.values(), key=lambda one: -sum(one[0].payoff_s))
 
 
