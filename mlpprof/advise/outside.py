@@ -152,7 +152,7 @@ def _of_source(one: StatementTime, graph: Graph, is_around: bool) -> Iterator[st
         return
     called = {_last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)} - {""}
     if graph.trace.step_text.rpartition(".")[2] in called:
-        yield "This is what it does beside the step, as for the arguments of its call."
+        yield "This is what it does besides the step, for example to make the arguments of its call."
         return
     for path, tree in graph.trees.items():
         for function in ast.walk(tree) if not graph.is_ours(path) else ():
