@@ -153,7 +153,7 @@ def _of_source(one: StatementTime, graph: Graph, is_around: bool) -> Iterator[st
         return
     called = {last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)} - {""}
     if graph.trace.step_text.rpartition(".")[2] in called:
-        yield "This is what it does beside the step, as for the arguments of its call."
+        yield "This is what it does besides the step, for example to make the arguments of its call."
         return
     for path, tree in graph.trees.items():
         for function in ast.walk(tree) if not graph.is_ours(path) else ():
@@ -169,7 +169,7 @@ FoundAround = tuple[Finding, tuple[Cure, ...]]
 def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Graph) -> list[FoundAround]:
     """What the detectors find in the recorded statements, the largest saving first, with the cures of each."""
     spent = {one.place: one for one in program.statements}
-    found: dict[tuple[str, Place], FoundAround] = {}  # two statements may call the same function
+    found: dict[tuple[str, Place, int], FoundAround] = {}  # two statements may call the same function
     for one in watched:
         statement = spent.get(graph.place_of(graph.trace.sites[one.site]))
         has_events = one.recorder.steps and one.recorder.events
@@ -179,12 +179,12 @@ def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Gra
         for candidate in merge(_candidates(inner)):
             finding = _finding(candidate, inner, statement.times, program)
             if sum(finding.payoff_share) / 2 >= LEAST_SHARE:
-                found.setdefault((finding.category, finding.place), (finding, candidate.cures))
+                found.setdefault((finding.category, finding.place, finding.column), (finding, candidate.cures))
     steps = program.planned or program.steps
     for candidate in of_one_cure(storage.around_the_step(graph, lambda read: _statement_s(read, spent, graph) / steps)):
         finding = _finding(candidate, graph, steps, program)
         if sum(finding.payoff_share) / 2 >= LEAST_SHARE:
-            found[finding.category, finding.place] = finding, candidate.cures
+            found[finding.category, finding.place, finding.column] = finding, candidate.cures
     return sorted(found.values(), key=lambda one: -sum(one[0].payoff_s))
 
 
