@@ -38,7 +38,7 @@ def print_sentence(console: Console, text: str, style: str = "") -> None:
 
 
 LINE_EVERY_S = 10.0
-"""Without a terminal, there are no more lines of progress than one in so many seconds."""
+"""Without a terminal, there is at most one line of progress in this many seconds."""
 
 
 class ProgressLines:

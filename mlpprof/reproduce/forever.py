@@ -32,7 +32,7 @@ from mlpprof.workloads import Workload, resolve
 NAME = "forever"
 PASS_S = 28 * 60.0
 WEIGHT_DELTAS = 39**2 * 3 * 10_000
-"""The question itself counts so many for one pass."""
+"""The question itself counts this many weight deltas for one pass."""
 LAYERS = ((39, 39, 39, 1), (39, 39, 39, 39))
 FORMS = ("numeric", "scalar", "per_sample", "sliced")
 SCALAR_FORWARD = len(FORMS)
@@ -41,7 +41,7 @@ SCALAR_SHARE = 10
 """It runs on this many times fewer observations than the others."""
 GRADIENT_TOLERANCE = 1e-6
 FASTER = 10.0
-"""The source's "much better" is taken to mean so many times as fast."""
+"""We take the source's "much better" to mean this many times as fast."""
 
 
 @dataclass(frozen=True)

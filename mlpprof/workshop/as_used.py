@@ -28,11 +28,11 @@ from mlpprof.workshop.result import AsUsed
 
 MODULE = "mlpprof.workshop.as_used"
 STEPS = 100
-"""So many steps are five epochs of the workshop's data."""
+"""The number of steps of a run, which are five epochs of the workshop's data."""
 ROUNDS = 2
-"""Each version runs in so many fresh processes, in turns; the shortest run counts, because noise only adds time."""
+"""Each version runs in this many fresh processes, in turns. The shortest run counts, because noise only adds time."""
 LONGEST_S = 30.0
-"""One process may take so long."""
+"""One process may take this many seconds."""
 
 
 def train(report: Progress, request: Message, batch: int, steps: int) -> float:

@@ -28,7 +28,7 @@ Instruction = tuple[Place, CodeType, int]
 once for each sample. In a loop over blocks of samples it runs less often, however many instructions a turn has."""
 
 MOST_INSTRUCTIONS = 1_000_000
-"""Counting stops after so many, which take a second. No step without a loop over samples has a tenth of them."""
+"""Counting stops after this many, which take a second. A step without a loop over samples has less than a tenth."""
 LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 

@@ -27,7 +27,7 @@ Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 Outcome = Annotated[str, Meta(pattern="^(pass|fail|inconclusive)$")]
 Stage = Annotated[str, Meta(pattern="^(load|correctness|structure|speed)$")]
 Positive = Annotated[float, Meta(ge=1e-12, le=1e9)]
-"""No clock measures less, and the product or quotient of two such numbers is finite and not zero."""
+"""No clock measures a shorter time, and the product or quotient of two such numbers is finite and not zero."""
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 

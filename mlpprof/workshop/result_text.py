@@ -8,7 +8,7 @@ from mlpprof.workshop.result import AsUsed, Ratio, Result, Speed
 
 HEADLINES = {"pass": "PASS", "fail": "NOT THERE YET", "inconclusive": "INCONCLUSIVE"}
 BAR = 20
-"""A bar has so many characters."""
+"""The number of characters of a bar."""
 STAGE_NAMES = {"load": "error", "correctness": "wrong", "structure": "to do", "speed": "to do"}
 
 

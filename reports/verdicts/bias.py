@@ -36,7 +36,7 @@ NETWORKS = ((Network((20, 8, 5, 3)), 30), (Network((128, 64, 32, 10)), 100))
 """Networks with their batches: one whose arrays all lie in a few pages, and one with arrays of 50 KB."""
 PROCESSES, INSTANCES, STEPS, WARM_UP_STEPS = 24, 4, 300, 20
 FAST = 0.2
-"""Of the steps of an instance, this quantile is taken: those that nothing has disturbed."""
+"""The time of an instance is this quantile of its steps, because nothing has disturbed the fast ones."""
 Step = Callable[..., float]
 CAUSES = ("place of the arrays", "order of allocation", "hash seed", "size of the environment")
 COLUMNS = (

@@ -192,7 +192,7 @@ def run(
     for done, submission in enumerate(everything):
         if is_over():
             break
-        plant, found = submission.plant, {}
+        plant, found = submission.plant, dict[str, Ended]()
         for name, setting in settings.items():
             before = done / len(everything) + share * len(found)
             with setting():

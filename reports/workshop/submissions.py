@@ -41,7 +41,7 @@ LONGEST_S = 300.0
 """An examination that takes longer counts as a hang. It takes less than a second on a machine that is not busy."""
 
 KEPT_EVERY = 20
-"""The files are written again after so many submissions, so that an interrupted study leaves what it has found."""
+"""The files are written again after this many submissions, so that an interrupted study leaves what it has found."""
 
 REFUSALS = frozenset(
     name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.VariantError)
