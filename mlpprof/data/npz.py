@@ -58,13 +58,9 @@ def open_npz(path: Path) -> Container:
         is_stored = member.compress_type == zipfile.ZIP_STORED
         with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked, path.open("rb") as plain:
             shape, dtype, is_by_column = read_header(unpacked)
-            layout = Layout(
-                member.compress_size,
-                filters=("deflate",) * (not is_stored) + ("column after column",) * is_by_column,
-            )
+            layout = Layout(member.compress_size, filters=() if is_stored else ("deflate",))
             if is_by_column:
-                array = read(name)
-                yield StoredRows(path, shape, dtype, layout, lambda start, stop: array[start:stop], is_in_sequence=True)
+                yield StoredRows.by_column(path, shape, dtype, layout, partial(read, name))
             elif is_stored:
                 plain.seek(member.header_offset + LOCAL_BYTES - 4)
                 lengths = plain.read(4)

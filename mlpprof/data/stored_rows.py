@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -51,6 +52,23 @@ class StoredRows:
     read: Callable[[int, int], Array]
     is_in_sequence: bool = False
     offset: int | None = None
+
+    @classmethod
+    def by_column(
+        cls,
+        file: Path,
+        shape: tuple[int, ...],
+        dtype: np.dtype[np.generic],
+        layout: Layout,
+        read_whole: Callable[[], Array],
+    ) -> StoredRows:
+        """The rows of an array whose values lie column after column.
+
+        The first row that is read brings the whole array into memory; to look at the layout reads nothing.
+        """
+        whole = cache(read_whole)
+        layout = replace(layout, filters=(*layout.filters, "column after column"))
+        return cls(file, shape, dtype, layout, lambda start, stop: whole()[start:stop], is_in_sequence=True)
 
     @property
     def rows(self) -> int:
