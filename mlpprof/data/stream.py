@@ -39,6 +39,7 @@ from mlpprof.data.dataset import (
     scaled,
 )
 from mlpprof.data.stored_rows import StoredRows
+from mlpprof.data.unchanged import FileStates
 from mlpprof.engines.team import shared_zeros
 from mlpprof.errors import DataError
 from mlpprof.results import StreamRecord
@@ -169,8 +170,8 @@ def _shuffled(seed: int, epoch: int, count: int) -> Array:
 class StreamedSet:
     """A set whose samples stay in their file; its labels or targets are in memory.
 
-    file: that X is in. outline: the set with zeros for X. part_rows: so many rows are shuffled together. stamps: the
-    files as they were when they were opened.
+    file: that X is in. outline: the set with zeros for X. part_rows: so many rows are shuffled together. files: as
+    they were when they were opened.
     """
 
     container: Container
@@ -178,7 +179,7 @@ class StreamedSet:
     file: Path
     outline: Dataset
     part_rows: int
-    stamps: tuple[tuple[Path, object], ...]
+    files: FileStates
 
     @classmethod
     def of(cls, container: Container, roles: Roles, part_rows: int) -> StreamedSet:
@@ -191,8 +192,8 @@ class StreamedSet:
                     f"all rows before it; write a file that streams: mlpprof data repack {container.path} -o NEW.h5"
                 )
             file = rows.file
-        stamps = tuple((path, _stamp(path)) for path in {container.path, file})
-        return cls(container, roles, file, container.outline(roles), part_rows, stamps)
+        files = FileStates.of((container.path, file))
+        return cls(container, roles, file, container.outline(roles), part_rows, files)
 
     @property
     def name(self) -> str:
@@ -247,24 +248,6 @@ class StreamedSet:
                     *map(blocks_in_memory, (it.labels_test, it.targets_test)),
                 )
             )
-
-    def require_unchanged(self) -> None:
-        """Raise DataError if a file is not as it was when the set was opened."""
-        for path, stamp in self.stamps:
-            if _stamp(path) != stamp:
-                raise DataError(
-                    f"{path} has changed while it was read, so its rows no longer belong together; run the command "
-                    "again when no other program writes to it"
-                )
-
-
-def _stamp(path: Path) -> object:
-    """What changes if a file is written or replaced; None if it is gone."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _blocks(rows: StoredRows) -> Iterator[tuple[int, Array]]:
@@ -520,7 +503,7 @@ class _Filler:
                 self._announce(soon, end)
             self._read(start, stop, self._X[at : at + stop - start])
         # what has changed may be why a value is not finite
-        self._data.require_unchanged()
+        self._data.files.require_unchanged()
         numbers = plan.numbers(part)[wanted.start : wanted.stop]
         X, Y = (array[base + wanted.start : base + wanted.stop] for array in (self._X, self._Y))
         if not self._is_finite[numbers].all():
@@ -558,7 +541,7 @@ class _Filler:
             while left:
                 count = self._raw.readinto(left)
                 if not count:
-                    self._data.require_unchanged()
+                    self._data.files.require_unchanged()
                     raise EOFError("it ends before its last row; copy it again from its source")
                 left = left[count:]
 
