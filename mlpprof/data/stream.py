@@ -37,6 +37,7 @@ from mlpprof.data.dataset import (
     require_memory,
     require_outputs,
     scaled,
+    write_labels,
 )
 from mlpprof.data.stored_rows import StoredRows
 from mlpprof.data.unchanged import FileStates
@@ -570,8 +571,6 @@ class _Filler:
         labels, targets = self._data.outline.labels, self._data.outline.targets
         if targets is not None:
             Y[...] = targets[numbers]
-        elif labels is not None and Y.shape[1] == 1:
-            Y[:, 0] = labels[numbers]
         elif labels is not None:
             Y[...] = 0
-            Y[np.arange(len(Y)), labels[numbers]] = 1
+            write_labels(labels[numbers], Y)
