@@ -16,7 +16,7 @@ from mlpprof.data.hdf5 import is_hdf5, open_hdf5
 from mlpprof.data.idx import GZIP_MAGIC, TRAINING_IMAGES, is_idx, open_idx, open_idx_folder
 from mlpprof.data.npy import open_npy
 from mlpprof.data.npz import open_npz
-from mlpprof.data.stream import StreamedSet
+from mlpprof.data.streamed_set import StreamedSet
 from mlpprof.errors import DataError, did_you_mean
 
 EXPECTED = "expected an IDX images file (or the folder of MNIST's four), an HDF5 file, an .npz archive or .npy files"

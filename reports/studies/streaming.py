@@ -24,7 +24,7 @@ from scipy import stats
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.entrants import all_threads
 from mlpprof.data import DataSource, load, peek
-from mlpprof.data.stream import part_rows_for
+from mlpprof.data.reading_order import part_rows_for
 from mlpprof.errors import DataError, UsageError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.linux import cgroup_folders, read_integer
