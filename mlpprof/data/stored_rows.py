@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from mlpprof.data.dataset import Array
+from mlpprof.data.dataset import Array, require_memory
 
 LARGEST_ROW_CHUNK = 1 << 20
 """HDF5 keeps a megabyte of chunks for each array. A larger chunk is read again for the next of its rows."""
@@ -66,7 +66,12 @@ class StoredRows:
 
         The first row that is read brings the whole array into memory; to look at the layout reads nothing.
         """
-        whole = cache(read_whole)
+
+        @cache
+        def whole() -> Array:
+            require_memory(math.prod(shape) * dtype.itemsize, f"{file} (column after column, so it is read as a whole)")
+            return read_whole()
+
         layout = replace(layout, filters=(*layout.filters, "column after column"))
         return cls(file, shape, dtype, layout, lambda start, stop: whole()[start:stop], is_in_sequence=True)
 
