@@ -15,16 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from mlpprof.data.container import Container
+from mlpprof.data.reading_order import RUN_BYTES
 from mlpprof.data.stored_rows import Layout, StoredRows
 
-RUN_BYTES = 1 << 20
-"""A run of rows takes about so many bytes, as a batch does."""
-
 BLOCK_BYTES = 8 << 20
-"""The disk's own limit is that of blocks of so many bytes."""
+"""The disk's own limit is measured with blocks of this many bytes."""
 
 LONGEST_S = 0.4
-"""A measurement ends after so many seconds, and after one run, row or block at the earliest."""
+"""A measurement ends after this many seconds, and after one run, row or block at the earliest."""
 
 MOST_ROWS = 2_000
 """No more random rows are read."""
