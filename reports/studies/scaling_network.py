@@ -49,7 +49,7 @@ from reports.studies.scaling import (
 from reports.studies.study import FOLDER, Study, part_of
 
 DATA_SHARE = 1448 / 1514
-"""Of a full frame on Ethernet, so many bytes are data; the others are the headers of Ethernet, IP and TCP."""
+"""The share of data in a full frame on Ethernet; the other bytes are the headers of Ethernet, IP and TCP."""
 
 
 @dataclass(frozen=True)
