@@ -22,7 +22,7 @@ MAX_HEADER_BYTES = 10_000
 """NumPy reads no longer header without allow_pickle, but takes the memory for it first. A usual one has 118 bytes."""
 
 LOCAL_BYTES = 30
-"""A member of a zip archive begins with so many bytes; the last four are the lengths of its name and of more facts."""
+"""A member of a zip archive begins with a header of this many bytes. Its last four have the lengths of two fields behind it."""
 
 LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
 """The bytes in which each version of the format stores the length of its header."""
@@ -75,7 +75,7 @@ def open_npz(path: Path) -> Container:
 
 
 def info_of(name: str, opened: Callable[[], IO[bytes]], size: int, where: str) -> ArrayInfo:
-    """The facts of an array from its header. opened: opens its .npy content of so many bytes. where: for messages."""
+    """The facts of an array from its header. opened: opens its .npy content, of size bytes. where: for messages."""
     try:
         with opened() as file:
             shape, dtype, _ = read_header(file)

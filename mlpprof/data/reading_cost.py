@@ -25,7 +25,7 @@ LONGEST_S = 0.4
 """A measurement ends after this many seconds, and after one run, row or block at the earliest."""
 
 MOST_ROWS = 2_000
-"""No more random rows are read."""
+"""At most this many random rows are read."""
 
 CAN_FORGET = hasattr(os, "posix_fadvise")
 """Whether the system can be asked to forget a file."""

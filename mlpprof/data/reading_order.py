@@ -51,10 +51,10 @@ def run_rows_for(rows: StoredRows, part_rows: int) -> int:
 class Plan:
     """Which rows are read when, and the order in which they are trained on.
 
-    rows: of the set. run_rows: read at once. part_rows: at most so many are shuffled together. Parts are numbered over
-    all epochs; those of an epoch are equally large, up to a run. shares: several processes train on every batch, and
-    process k takes its rows k, k + shares, and so on. These come from places that lie together, so that each process
-    reads only its own. The size of a batch is a multiple of shares.
+    rows: of the set. run_rows: read at once. part_rows: at most this many are shuffled together. Parts are numbered
+    over all epochs; those of an epoch are equally large, up to a run. shares: several processes train on every batch,
+    and process k takes its rows k, k + shares, and so on. These come from places that lie together, so that each
+    process reads only its own. The size of a batch is a multiple of shares.
     """
 
     rows: int

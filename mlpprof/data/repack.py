@@ -26,13 +26,13 @@ from mlpprof.errors import DataError, UsageError
 from mlpprof.files import write_atomically
 
 BLOCK_BYTES = 16 << 20
-"""About so many bytes are read and written at a time."""
+"""About this many bytes are read and written at a time."""
 
 MOST_OF_MEMORY = 0.25
 """A block may take this share of the free memory, where the file's chunks make it larger."""
 
 HEADER_BYTES = 64 << 10
-"""A file takes up to so many bytes besides the values of its arrays."""
+"""A file takes at most this many bytes besides the values of its arrays."""
 
 Report = Callable[[str, float], None]
 """What gets the progress: what is done, and the share that is done."""

@@ -29,8 +29,8 @@ class DataSource:
 
     name: that of an embedded set.  path: that of a file or folder.  Exactly one of the two is given.
     x, y: the names of the samples and the labels in the file, where they are not the usual ones; both or neither.
-    part_rows: None reads the whole set into memory. Otherwise training reads the file while it runs, and so many rows
-    are shuffled together (see `stream`).
+    part_rows: None reads the whole set into memory. Otherwise training reads the file while it runs, and this
+    many rows are shuffled together (see `stream`).
     Raises DataError for any other combination.
     """
 

@@ -25,7 +25,7 @@ SCAN_BYTES = 8 << 20
 class StreamedSet:
     """A set whose samples stay in their file; its labels or targets are in memory.
 
-    file: that X is in. outline: the set with zeros for X. part_rows: so many rows are shuffled together. files: as
+    file: that X is in. outline: the set with zeros for X. part_rows: this many rows are shuffled together. files: as
     they were when they were opened.
     """
 

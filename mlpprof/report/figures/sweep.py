@@ -43,7 +43,7 @@ DARK = 0.5
 """The text is light on a colour of less luminance than this."""
 
 MOST_GROUPS = 6
-"""There are no more figures of scaling by batch, and as many by size, for a class of machines."""
+"""A class of machines has at most this many figures of scaling by batch size, and as many by network size."""
 
 BY_SIZE = Axes("time per step", "weights of the network", "weights")
 
