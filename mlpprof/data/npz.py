@@ -22,7 +22,7 @@ MAX_HEADER_BYTES = 10_000
 """NumPy reads no longer header without allow_pickle, but takes the memory for it first. A usual one has 118 bytes."""
 
 LOCAL_BYTES = 30
-"""A member of a zip archive begins with a header of this many bytes. Its last four have the lengths of two fields behind it."""
+"""A member of a zip archive begins with this many bytes; the last four have the lengths of two fields behind them."""
 
 LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
 """The bytes in which each version of the format stores the length of its header."""
