@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -81,10 +82,8 @@ class Plan:
     def starts(self, part: int) -> Array:
         """The first row of each run of a part, in the order in which they are read."""
         epoch, number = divmod(part, self.parts)
-        return (
-            _shuffled(self.seed, epoch, self.runs)[self._first_run(number) : self._first_run(number + 1)]
-            * self.run_rows
-        )
+        runs = _shuffled(self.seed, epoch, self.runs)
+        return runs[self._first_run(number) : self._first_run(number + 1)] * self.run_rows
 
     def numbers(self, part: int) -> Array:
         """The row numbers of a part in the file, in the order in which they lie in the window."""
@@ -93,26 +92,31 @@ class Plan:
 
     def order(self, part: int) -> Array:
         """The places in the window of the rows of a part, in the order in which they are trained on."""
-        count = len(self.numbers(part))
-        rng, first = np.random.default_rng((self.seed, part, 1)), self._before(part)
-        order = np.empty(count, np.int64)
-        for share in range(self.shares):
-            places = self.places(part, share)
-            order[(share - first) % self.shares :: self.shares] = places.start + rng.permutation(len(places))
+        first, bounds = self._bounds(part)
+        rng = np.random.default_rng((self.seed, part, 1))
+        order = np.empty(bounds[-1], np.int64)
+        for share, (start, stop) in enumerate(pairwise(bounds)):
+            order[(share - first) % self.shares :: self.shares] = start + rng.permutation(stop - start)
         return self.base(part) + order
 
     def places(self, part: int, share: int | None) -> range:
         """The places, counted from the base of a part, of the rows of a share; None stands for all."""
-        count, first = len(self.numbers(part)), self._before(part)
-        if share is None:
-            return range(count)
-        sizes = [len(range((one - first) % self.shares, count, self.shares)) for one in range(self.shares)]
-        return range(sum(sizes[:share]), sum(sizes[: share + 1]))
+        _, bounds = self._bounds(part)
+        return range(bounds[-1]) if share is None else range(bounds[share], bounds[share + 1])
 
-    def _before(self, part: int) -> int:
-        """The number of rows of the same epoch that come before a part."""
+    def _bounds(self, part: int) -> tuple[int, list[int]]:
+        """How many rows of the epoch come before a part, and where each share of the part begins and the last one ends.
+
+        The bounds are counted from the base of the part.
+        """
         epoch, number = divmod(part, self.parts)
-        runs = _shuffled(self.seed, epoch, self.runs)[: self._first_run(number)]
+        runs = _shuffled(self.seed, epoch, self.runs)
+        first, end = (self._rows_of(runs[: self._first_run(one)]) for one in (number, number + 1))
+        sizes = (len(range((share - first) % self.shares, end - first, self.shares)) for share in range(self.shares))
+        return first, [0, *accumulate(sizes)]
+
+    def _rows_of(self, runs: Array) -> int:
+        """The number of rows in these runs."""
         missing = self.runs * self.run_rows - self.rows  # from the last run of the set
         return len(runs) * self.run_rows - (missing if missing and self.runs - 1 in runs else 0)
 
