@@ -75,6 +75,12 @@ def step():
         ),
         pytest.param(
             neuron_loop,
+            "    total = 0.0\n    for row in X:\n        for v in row:\n            total += v\n    b[0] -= total\n",
+            None,
+            id="numbers-of-rows-that-were-not-recorded",
+        ),
+        pytest.param(
+            neuron_loop,
             "    total = 0.0\n    for k in range(12):\n        total += b[k] * D[0][k]\n    b[:] = b * 0.9\n"
             "    return k\n",
             None,

@@ -49,6 +49,11 @@ def test_a_lambda_is_written_out_where_it_is_called():
     assert cured(text, cure) == HEAD + STEP.replace("f(Z)", "np.maximum(Z, 0)")
 
 
+def test_a_lambda_with_a_second_parameter_keeps_its_form():
+    text = HEAD + STEP.replace("f(Z)", "np.vectorize(lambda v, slope=0.1: v if v > 0 else v * slope)(Z)")
+    assert cures_of(text, slow_primitive) == ()
+
+
 @pytest.mark.parametrize(
     "body", ["z if z in (1, 2) else shown(z)", "shown(z) if z > 0 else 0.0", "max(z, 0.1, -z)", "math.log(z * z, 2)"]
 )

@@ -12,7 +12,9 @@ from recorded_step import FILE, recorded
 
 from mlpprof.advise.detect.storage import around_the_step, detect
 from mlpprof.advise.editing.cure import applied
+from mlpprof.advise.outside import findings_around
 from mlpprof.programs.record.file_reads import FileReads
+from mlpprof.results.program_time import ProgramTime, StatementTime
 
 HEAD = """\
 import h5py
@@ -154,6 +156,16 @@ def test_reads_around_the_step_save_no_more_than_their_statement_takes():
         assert one.is_outside
         assert one.saved_s == pytest.approx((0.85e-9, 1.15e-9))
         assert "reads all 300 rows" in one.title
+
+
+def test_two_reads_in_one_line_around_the_step_are_two_findings():
+    line = '    x, y = file["X"][np.sort(order[:40])], file["Y"][np.sort(order[:40])]\n'
+    with graph_of(f"{HEAD}def step():\n{line}    return x * 2 + y[0]\n", in_step=False) as graph:
+        place = graph.place_of_line(FILE, HEAD.count("\n") + 2)
+        reading = StatementTime(place.file, place.line, line.strip(), 1e-4, 1)
+        program = ProgramTime(0.0, (), "epoch", None, 1, 1e-6, (reading,), 1, None, None, ())
+        found = [one for one, _ in findings_around(program, [], graph)]
+    assert {one.title[:10] for one in found} == {'`file["X"]', '`file["Y"]'}
 
 
 def test_a_program_that_reads_no_file_has_no_such_finding():

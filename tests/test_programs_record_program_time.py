@@ -129,6 +129,16 @@ def test_a_program_that_is_stopped_within_an_epoch_shows_what_was_seen_of_it(clo
     assert seconds(time.statements) == pytest.approx(shown)
 
 
+def test_an_epoch_at_the_top_of_a_script_in_which_the_program_is_stopped_is_no_whole_one(clock):
+    loop = (
+        "for epoch in range(3):\n    for k in range(10):\n        step()\n        stop() if epoch + k == 5 else None\n"
+    )
+    time = Run(f"def step():\n    wait(0.5)\n\n{loop}", "step", clock).time
+    assert (time.units, time.steps, time.planned) == (0, 6, 10)
+    time = Run(f"def step():\n    wait(0.5)\n\n{loop.replace('epoch + k', 'epoch * k')}", "step", clock).time
+    assert (time.units, time.steps) == (1, 10)
+
+
 def test_a_statement_in_which_the_program_is_stopped_takes_longer_than_shown(clock):
     time = Run(BOOK.replace("wait(0.25)", "wait(0.25)\n        stop()"), "step", clock).time
     assert (time.units, time.steps) == (0, 10)

@@ -28,7 +28,7 @@ def added_zeros(graph: Graph) -> Iterator[Candidate]:
             by_node[node].append(event)
     single = {run.site for run in graph.trace.loops if run.turns == 1 and isinstance(code.node_at(run.site), ast.For)}
     for node, events in by_node.items():
-        sides = {side for event in events for side in [_zeros_of(event, graph)]}
+        sides = {_zeros_of(event, graph) for event in events}
         # A loop that made a single turn may make more for another batch, and then the sums grow.
         side = node.left if 0 in sides else node.right
         # An attribute may gather several gradients in another network, as `self.grad` of a node that is used twice.
@@ -73,9 +73,7 @@ def _is_always_made(side: ast.Name, code: RecordedCode) -> bool:
     bound = [one for one in code.bindings(name, scope) if code.statement(one) is not own]
     made = code.statement(bound[0]) if len(bound) == 1 else None
     match made:
-        case ast.Assign(targets=[ast.Name()], value=ast.Call() as call):
-            pass
-        case ast.Assign(targets=[ast.Name()], value=ast.ListComp(elt=ast.Call() as call)):
+        case ast.Assign(targets=[ast.Name()], value=(ast.Call() as call) | ast.ListComp(elt=ast.Call() as call)):
             pass
         case _:
             return False
@@ -86,7 +84,7 @@ def _is_always_made(side: ast.Name, code: RecordedCode) -> bool:
         if isinstance(one, ast.Name) and one.id == name and code.statement(one) not in (own, made)
     ]
     return (
-        any(event.kind == FILL and event.name.startswith("zeros") for event in code.executions(call))
+        any(map(_makes_zeros, code.executions(call)))
         and code.is_before(made, own)
         and all(loop in code.around(made) for loop in loops)
         and not any(code.scope(one) is not scope or made.lineno <= one.lineno <= own.lineno for one in used)
@@ -115,8 +113,11 @@ def _zeros_of(event: Event, graph: Graph) -> int | None:
     """Which operand is an array of zeros as it was made; None if neither is, or if the sum has another dtype."""
     for side, (value, other) in enumerate(zip(event.inputs, reversed(event.inputs), strict=True)):
         makers = graph.makers(value.root, event.index) if value.is_array else []
-        is_made = [maker for maker in makers if maker.kind == FILL and maker.name.startswith("zeros")]
         is_same = isinstance(event.result, np.ndarray) and other.shape == event.result.shape
-        if makers and len(is_made) == len(makers) and is_same and other.dtype == str(event.result.dtype):
+        if makers and all(map(_makes_zeros, makers)) and is_same and other.dtype == str(event.result.dtype):
             return side
     return None
+
+
+def _makes_zeros(event: Event) -> bool:
+    return event.kind == FILL and event.name.startswith("zeros")

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from mlpprof.advise.syntax import last_name
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Path = tuple[int | str | None, ...]
 """Which part of a value is meant: the index or the key at each level. None is any of them."""
@@ -226,10 +228,7 @@ class Bindings:
 
 def called(node: ast.Call) -> str:
     """The name of what is called, without the owner's."""
-    match node.func:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""
+    return last_name(node.func)
 
 
 def _parameters(function: Function) -> set[str]:

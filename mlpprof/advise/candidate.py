@@ -39,8 +39,8 @@ class Candidate:
     """A possible finding.
 
     saved_s: (low, high) seconds per step. measured: how they were measured. covers: indices of the events that the
-    cure removes or changes. is_outside: it is around the step, if nothing of it is recorded. least_share: the share of
-    the step that the cure must save for the finding to be reported.
+    cure removes or changes. is_outside: it is in the code around the step, which no recorded operation shows.
+    least_share: the share of the step that the cure must save for the finding to be reported.
     cures: the same cure as edits; if there are several, they are alternatives, the best one first, and the first that
     is proven is applied.
     """

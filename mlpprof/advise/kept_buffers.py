@@ -10,6 +10,7 @@ import ast
 from collections.abc import Iterator
 from functools import cached_property
 
+from mlpprof.advise.syntax import container_of
 from mlpprof.programs.record.arrays import Value
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -55,9 +56,7 @@ class KeptBuffers:
 
     def is_named_unseen(self, file: str, node: ast.expr) -> bool:
         """Whether code that did not run while the step was recorded reads a name, an attribute, or items of one."""
-        while isinstance(node, ast.Subscript):
-            node = node.value
-        match node:
+        match container_of(node):
             case ast.Name(id=name):
                 scope: Scope | None = self._scope(file, node.lineno)
                 if scope is not None and name not in _local_names(scope):
@@ -86,9 +85,8 @@ class KeptBuffers:
     def _holder(self, event: Event) -> tuple[str, str, Scope | None] | None:
         """File, name and scope (None of an attribute) of what holds the buffer that an event writes."""
         site = self._graph.trace.sites[event.site]
-        target = _target(self._graph.trees.get(site.file), site.line, site.column)
-        while isinstance(target, ast.Subscript):
-            target = target.value
+        written = _target(self._graph.trees.get(site.file), site.line, site.column)
+        target = container_of(written) if written is not None else None
         if isinstance(target, ast.Attribute):
             values = [
                 value for tree in self._graph.trees.values() for value in _assigned(tree, target.attr, ast.Attribute)

@@ -22,6 +22,7 @@ from mlpprof.advise.candidate import Candidate, facts
 from mlpprof.advise.cures.one_hot import stored_ones
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.recorded_code import code_of
+from mlpprof.advise.syntax import last_name
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, FILL, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph, shortened
@@ -173,19 +174,12 @@ def _caller(first: Event, graph: Graph) -> Site:
     inner = max(functions, key=lambda node: node.lineno, default=None)
     for file, tree in graph.trees.items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and node.args and _last_name(node.func) in MAPS and inner is not None:
+            if isinstance(node, ast.Call) and node.args and last_name(node.func) in MAPS and inner is not None:
                 called = node.args[0]
-                if called is inner or _last_name(called) == getattr(inner, "name", None):
-                    end = node.end_lineno or node.lineno, node.end_col_offset or 0
-                    return Site(file, node.lineno, node.col_offset, None, *end)
+                if called is inner or last_name(called) == getattr(inner, "name", ""):
+                    return Site.of(file, node)
     calls = [graph.events[index] for index in first.calls]
     return graph.site(next((call for call in calls if call.function is calls[-1].function), first))
-
-
-def _last_name(node: ast.AST) -> str | None:
-    """`f` of `f` and of `module.f`."""
-    name = getattr(node, "attr", getattr(node, "id", None))
-    return name if isinstance(name, str) else None
 
 
 def candidates(graph: Graph, category: Category, words_of: Callable[[PythonLoop, Graph], Words]) -> list[Candidate]:

@@ -20,6 +20,7 @@ from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.findings import finding_of, merge, of_one_cure
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
 from mlpprof.advise.one_hot import one_hot_loops
+from mlpprof.advise.syntax import last_name
 from mlpprof.programs.record.file_reads import FileRead
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import saved_share
@@ -150,9 +151,9 @@ def _of_source(one: StatementTime, graph: Graph, is_around: bool) -> Iterator[st
     if isinstance(statement, LOOPS):
         yield "This is what it takes to get the items of the loop." if is_around else "It is a loop in Python."
         return
-    called = {_last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)} - {""}
+    called = {last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)} - {""}
     if graph.trace.step_text.rpartition(".")[2] in called:
-        yield "This is what it does beside the step, as for the arguments of its call."
+        yield "This is what it does besides the step, for example to make the arguments of its call."
         return
     for path, tree in graph.trees.items():
         for function in ast.walk(tree) if not graph.is_ours(path) else ():
@@ -162,20 +163,13 @@ def _of_source(one: StatementTime, graph: Graph, is_around: bool) -> Iterator[st
                 yield f"It calls `{function.name}` ({graph.place_of_line(path, function.lineno).text}){has}."
 
 
-def _last_name(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""
-
-
 FoundAround = tuple[Finding, tuple[Cure, ...]]
 
 
 def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Graph) -> list[FoundAround]:
     """What the detectors find in the recorded statements, the largest saving first, with the cures of each."""
     spent = {one.place: one for one in program.statements}
-    found: dict[tuple[str, Place], FoundAround] = {}  # two statements may call the same function
+    found: dict[tuple[str, Place, int], FoundAround] = {}  # two statements may call the same function
     for one in watched:
         statement = spent.get(graph.place_of(graph.trace.sites[one.site]))
         has_events = one.recorder.steps and one.recorder.events
@@ -185,12 +179,12 @@ def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Gra
         for candidate in merge(_candidates(inner)):
             finding = _finding(candidate, inner, statement.times, program)
             if sum(finding.payoff_share) / 2 >= LEAST_SHARE:
-                found.setdefault((finding.category, finding.place), (finding, candidate.cures))
+                found.setdefault((finding.category, finding.place, finding.column), (finding, candidate.cures))
     steps = program.planned or program.steps
     for candidate in of_one_cure(storage.around_the_step(graph, lambda read: _statement_s(read, spent, graph) / steps)):
         finding = _finding(candidate, graph, steps, program)
         if sum(finding.payoff_share) / 2 >= LEAST_SHARE:
-            found[finding.category, finding.place] = finding, candidate.cures
+            found[finding.category, finding.place, finding.column] = finding, candidate.cures
     return sorted(found.values(), key=lambda one: -sum(one[0].payoff_s))
 
 

@@ -35,6 +35,21 @@ def span(node: ast.expr | ast.stmt) -> tuple[int, int, int, int]:
     return node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0
 
 
+def last_name(node: ast.AST) -> str:
+    """The name at the end of a path: `f` of `f` and of `module.f`; empty where there is none."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
+def container_of(node: ast.expr) -> ast.expr:
+    """What an item, or an item of an item, is taken from: `W` for `W`, `W[l]` and `W[l][0]`."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node
+
+
 def is_simple(node: ast.expr) -> bool:
     """Whether an expression may be written twice: names, attributes, and items by such or by constants."""
     match node:

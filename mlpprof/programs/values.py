@@ -25,7 +25,8 @@ MOST_EXECUTIONS, LONGEST_S = 10, 10.0
 """The program is ended after so many executions, or so many seconds after the first one has begun."""
 
 LARGEST = 4_000_000
-"""Of a value with more numbers, a checksum is noted: comparing it would take longer than the statements do."""
+"""If a value has more numbers, only its checksum and its shape are noted: to compare all numbers would take longer than
+the statements do."""
 
 RETURN = "return"
 """The name under which a returned value is noted; no variable can have it."""

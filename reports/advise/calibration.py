@@ -128,7 +128,7 @@ def table(found: Sequence[Stated]) -> str:
 
 
 def _width_needed(one: Stated) -> float:
-    """By how many times the stated interval would have to be as wide, around its middle, to hold what was measured."""
+    """How many times as wide the stated interval would have to be, around its middle, to hold what was measured."""
     middle, half = (one.low + one.high) / 2, (one.high - one.low) / 2
     return max(0.0, abs(one.realised - middle) - NOISE) / max(half, NOISE)
 

@@ -137,10 +137,10 @@ def judged(pair: Pair, progress: Progress) -> Patched:
             if proof is not None and proof.is_proven:
                 texts = {Path(file.path).name: file.new for file in proof.files}
                 patched = replace(pair.flawed, files={**pair.flawed.files, **texts})
-            seconds = measured([pair.flawed, pair.clean, patched], part_of(progress, 0.8, 0.2, name))
-            if None in seconds:
+            programs = [pair.flawed, pair.clean, patched]
+            flawed_s, clean_s, patched_s = measured(programs, part_of(progress, 0.8, 0.2, name))
+            if flawed_s is None or clean_s is None or patched_s is None:
                 raise UsageError("the processor time of a step could not be measured")
-            flawed_s, clean_s, patched_s = (one or 0.0 for one in seconds)
             found = Patched(name, flawed_s / clean_s, seconds=time.monotonic() - begun_s)
             if proof is None:
                 return found

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.source import NodeChange, SourceTree, expression, replaced, transformed
-from mlpprof.advise.syntax import is_simple, node_at, numpy_name
+from mlpprof.advise.syntax import container_of, is_simple, node_at, numpy_name
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
@@ -220,9 +220,8 @@ def _target(tree: ast.Module, node: ast.expr) -> Names | None:
                 pass
             case _:
                 continue
-        while isinstance(target, ast.Subscript):
-            target = target.value
-        return target if isinstance(target, Names) else None
+        held = container_of(target)
+        return held if isinstance(held, Names) else None
     return None
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from mlpprof.advise.bindings import Binding, Bindings, Path, called
 from mlpprof.advise.editing.cure import Cure
-from mlpprof.advise.editing.source import NodeChange, SourceTree, expression, replaced, transformed
+from mlpprof.advise.editing.source import NodeChange, SourceTree, expression, named_argument, replaced, transformed
 from mlpprof.advise.syntax import node_at, numpy_name, span
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
@@ -684,8 +684,7 @@ def change_of(
 
     def with_dtype(node: cst.CSTNode) -> cst.CSTNode:
         assert isinstance(node, cst.Call)
-        equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
-        added = cst.Arg(expression(wanted), keyword=cst.Name("dtype"), equal=equal)
+        added = named_argument("dtype", wanted)
         *before, last = node.args
         comma: Any = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
         if isinstance(last.comma, cst.Comma):  # a trailing comma, and what follows it, stay at the end

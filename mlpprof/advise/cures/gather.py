@@ -353,9 +353,9 @@ def _innermost_index(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def _has_numbers_as_index(node: ast.expr, graph: Graph) -> bool:
-    """Whether the index of an item, and that of its index, were arrays of integers; it is not the key of a dictionary.
+    """Whether the index of an item, and the index of that index, were arrays of integers.
 
-    The mask of some rows is none either: a part of it belongs to other rows.
+    The key of a dictionary is no such array. Neither is a mask of rows: a part of the mask belongs to other rows.
     """
     code = code_of(graph)
     while isinstance(node, ast.Subscript):

@@ -12,7 +12,7 @@ import libcst as cst
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import tree_of
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
-from mlpprof.advise.editing.source import NodeChange, expression, replaced, transformed
+from mlpprof.advise.editing.source import NodeChange, expression, named_argument, replaced, transformed
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 
@@ -33,8 +33,7 @@ def arrays_for_matrices(graph: Graph) -> Cure | None:
     """The edit; None if the files do something with matrices that is something else with arrays."""
     code = code_of(graph)
     products = _products(code)
-    calls = (one for module in code.modules for one in ast.walk(module) if isinstance(one, ast.Call))
-    makers = [one for one in calls if _is_maker(one, code)]
+    makers = [one for one in code.nodes if isinstance(one, ast.Call) and _is_maker(one, code)]
     if not makers or products is None or not _is_plain(code, makers):
         return None
     changes: dict[str, dict[cst.CSTNode, NodeChange]] = defaultdict(dict)
@@ -69,11 +68,7 @@ def _as_array(numpy: str | None, is_copy: bool, node: cst.CSTNode) -> cst.CSTNod
     if not is_copy:
         return call.with_changes(func=expression(f"{numpy}.atleast_2d"))
     given = call.args[0].with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
-    dimensions = cst.Arg(cst.Integer("2"), cst.Name("ndmin"), NO_SPACE_EQUAL)
-    return call.with_changes(func=expression(f"{numpy}.array"), args=[given, dimensions])
-
-
-NO_SPACE_EQUAL = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
+    return call.with_changes(func=expression(f"{numpy}.array"), args=[given, named_argument("ndmin", "2")])
 
 
 def _is_maker(node: ast.AST, code: RecordedCode) -> bool:
@@ -114,32 +109,31 @@ def _is_plain(code: RecordedCode, makers: list[ast.Call]) -> bool:
             has_axis = event.name in REDUCTIONS and _has_axis(node)
             if event.name in ("power", "matrix_power", *FLAT) or has_axis:
                 return False
-    for module in code.modules:
-        for part in ast.walk(module):
-            is_known = part in seen or _is_of_makers(part, code) or _comes_before(part, makers, code)
-            match part:
-                case ast.Attribute(attr=name, ctx=ast.Load()) if name in OWN:
+    for part in code.nodes:
+        is_known = part in seen or _is_of_makers(part, code) or _comes_before(part, makers, code)
+        match part:
+            case ast.Attribute(attr=name, ctx=ast.Load()) if name in OWN:
+                return False
+            case ast.Attribute(attr=name) | ast.Name(id=name) if name in (*MAKERS, "bmat"):
+                if not _is_maker(code.parent(part) or part, code):
                     return False
-                case ast.Attribute(attr=name) | ast.Name(id=name) if name in (*MAKERS, "bmat"):
-                    if not _is_maker(code.parent(part) or part, code):
-                        return False
-                case ast.BinOp(op=ast.Mult(), left=left, right=right):
-                    if not (is_known or isinstance(left, ast.Constant) or isinstance(right, ast.Constant)):
-                        return False
-                case ast.BinOp(op=ast.Pow()):
-                    if not is_known and code.statement(part) not in run:
-                        return False
-                case ast.AugAssign(op=ast.Mult() | ast.Pow() as op, value=value):
-                    is_scaled = isinstance(op, ast.Mult) and isinstance(value, ast.Constant)
-                    if not is_scaled and (not is_known or part in of_matrices):
-                        return False
-                case ast.Call():
-                    if not is_known and (_has_axis(part) or _name(part) in FLAT) and code.statement(part) not in run:
-                        return False
-                case ast.Subscript() if _may_have_one_axis(part, code):
-                    is_run = part in of_matrices or (not is_known and code.statement(part) not in run)
-                    if is_run or (part in seen and isinstance(part.slice, ast.Constant)):
-                        return False
+            case ast.BinOp(op=ast.Mult(), left=left, right=right):
+                if not (is_known or isinstance(left, ast.Constant) or isinstance(right, ast.Constant)):
+                    return False
+            case ast.BinOp(op=ast.Pow()):
+                if not is_known and code.statement(part) not in run:
+                    return False
+            case ast.AugAssign(op=ast.Mult() | ast.Pow() as op, value=value):
+                is_scaled = isinstance(op, ast.Mult) and isinstance(value, ast.Constant)
+                if not is_scaled and (not is_known or part in of_matrices):
+                    return False
+            case ast.Call():
+                if not is_known and (_has_axis(part) or _name(part) in FLAT) and code.statement(part) not in run:
+                    return False
+            case ast.Subscript() if _may_have_one_axis(part, code):
+                is_run = part in of_matrices or (not is_known and code.statement(part) not in run)
+                if is_run or (part in seen and isinstance(part.slice, ast.Constant)):
+                    return False
     return True
 
 

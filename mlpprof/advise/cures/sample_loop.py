@@ -11,6 +11,7 @@ import libcst as cst
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.sample_to_batch import Batch, Form, Layout, NotBatched
 from mlpprof.advise.editing.source import NodeChange, SourceTree, expression, replaced, statement, transformed
+from mlpprof.advise.syntax import last_name
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -82,7 +83,7 @@ def _called_elsewhere(turns: Sequence[Sequence[Event]], graph: Graph) -> frozens
     for file, tree in graph.trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and (file, node.lineno, node.col_offset) not in passed:
-                found.add(getattr(node.func, "attr", getattr(node.func, "id", "")))
+                found.add(last_name(node.func))
     return frozenset(found)
 
 

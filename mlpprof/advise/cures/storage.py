@@ -55,7 +55,7 @@ WRITING = frozenset(
 
 def _writes_files(code: RecordedCode) -> bool:
     """Whether the program may write a file."""
-    for node in (one for module in code.modules for one in ast.walk(module)):
+    for node in code.nodes:
         match node:
             case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args, keywords=keywords):
                 is_method = isinstance(node.func, ast.Attribute) and name == "open" and len(args) == 1

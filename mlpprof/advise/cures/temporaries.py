@@ -10,7 +10,14 @@ from typing import cast
 import libcst as cst
 
 from mlpprof.advise.editing.cure import Cure
-from mlpprof.advise.editing.source import NodeChange, SourceTree, before, expression, replaced, transformed
+from mlpprof.advise.editing.source import (
+    NodeChange,
+    SourceTree,
+    before,
+    named_argument,
+    replaced,
+    transformed,
+)
 from mlpprof.advise.in_place import Update
 from mlpprof.advise.syntax import node_at
 from mlpprof.instrument.rewriting import Site
@@ -139,8 +146,7 @@ def _without_copy(node: cst.CSTNode) -> cst.CSTNode:
             kept[-1:] = [one.with_changes(comma=cst.MaybeSentinel.DEFAULT) for one in kept[-1:]]
             return call.with_changes(func=call.func.with_changes(attr=cst.Name(renamed)), args=kept)
         case "astype":
-            plain = cst.SimpleWhitespace("")
-            added = cst.Arg(expression("False"), keyword=cst.Name("copy"), equal=cst.AssignEqual(plain, plain))
+            added = named_argument("copy", "False")
             comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
             kept = [one for one in call.args if one.keyword is None or one.keyword.value != "copy"]
             return call.with_changes(args=[*(one.with_changes(comma=comma) for one in kept), added])

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
 
 import libcst as cst
 from libcst import matchers
 
-from mlpprof.advise.cures.all_at_once import OF_NUMBERS, UFUNCS
 from mlpprof.advise.editing.cure import Cure
-from mlpprof.advise.editing.edits import tree_of
+from mlpprof.advise.editing.edits import Edits, tree_of
+from mlpprof.advise.editing.loop_values import OF_NUMBERS, UFUNCS
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
-from mlpprof.advise.editing.source import NodeChange, expression, replaced, statement, transformed
+from mlpprof.advise.editing.source import NodeChange, replaced, statement, transformed
 from mlpprof.advise.syntax import is_simple
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
@@ -43,24 +42,21 @@ def for_whole_arrays(event: Event, graph: Graph) -> Cure | None:
                     return None
                 return _of_call(node, function, argument, numpy, code)
         name = getattr(getattr(event.function, "pyfunc", None), "__name__", "")
-        functions = [one for one in _functions(code) if one.name == name and code.file(one) == code.file(node)]
+        functions = [one for one in code.functions(name) if code.file(one) == code.file(node)]
         return _of_function(functions[0], numpy, code) if len(functions) == 1 else None
     except _NotForArrays:
         return None
 
 
-def _functions(code: RecordedCode) -> Iterator[ast.FunctionDef]:
-    for module in code.modules:
-        yield from (one for one in ast.walk(module) if isinstance(one, ast.FunctionDef))
-
-
 def _of_call(node: ast.Call, function: ast.Lambda, argument: ast.expr, numpy: str, code: RecordedCode) -> Cure | None:
     """The body of a lambda in place of its call."""
-    (parameter,) = [one.arg for one in function.args.args] or [""]
-    if parameter == "" or function.args.defaults:
+    names = [one.arg for one in function.args.args]
+    if len(names) != 1 or function.args.defaults:
         return None
-    body = _ForArrays(numpy, {parameter: argument}).visit(copy.deepcopy(function.body))
-    return _replaced(node, expression(ast.unparse(body), parenthesized=True), code)
+    body = _ForArrays(numpy, {names[0]: argument}).visit(copy.deepcopy(function.body))
+    edits = Edits(code)
+    edits.replace(node, ast.unparse(body))
+    return edits.cure()
 
 
 def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> Cure | None:
@@ -81,7 +77,7 @@ def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> C
         return None
     changes: dict[cst.CSTNode, NodeChange] = {found: lambda old: _with_lines(statement(f"{text}\n"), old)}
     if not function.decorator_list:
-        makers = [one for one in _calls(code) if _makes(one, function.name)]
+        makers = [one for one in code.nodes if isinstance(one, ast.Call) and _makes(one, function.name)]
         if not makers or any(map(_has_options, makers)):
             return None
         for one in makers:
@@ -109,25 +105,10 @@ def _with_lines(new: cst.BaseStatement, old: cst.CSTNode) -> cst.CSTNode:
     return new.with_changes(leading_lines=getattr(old, "leading_lines", ()))
 
 
-def _calls(code: RecordedCode) -> Iterator[ast.Call]:
-    for module in code.modules:
-        yield from (one for one in ast.walk(module) if isinstance(one, ast.Call))
-
-
 def _makes(call: ast.Call, name: str) -> bool:
     """Whether a call is `np.vectorize(f)` of a function with this name."""
     is_vectorize = isinstance(call.func, ast.Attribute) and call.func.attr in ("vectorize", "frompyfunc")
     return is_vectorize and bool(call.args) and isinstance(call.args[0], ast.Name) and call.args[0].id == name
-
-
-def _replaced(node: ast.expr, new: cst.BaseExpression, code: RecordedCode) -> Cure | None:
-    file = code.file(node)
-    tree = tree_of(code.graph.trace.sources[file])
-    place = next((one for one in tree.all_at(Site.of(file, node)) if isinstance(one, cst.Call)), None)
-    if place is None:
-        return None
-    changes: dict[cst.CSTNode, NodeChange] = {place: lambda _: new}
-    return transformed("safe", {file: code.graph.trace.sources[file]}, {file: lambda _: replaced(tree.module, changes)})
 
 
 def _one_expression(body: list[ast.stmt]) -> ast.expr:

@@ -110,7 +110,7 @@ READING_ALL = frozenset(("getattr", "vars", "__dict__", "pickle", "deepcopy", "l
 
 def _is_read_anywhere(attribute: str, code: RecordedCode) -> bool:
     """Whether a file reads an attribute of this name, or may do so."""
-    for node in (one for tree in code.modules for one in ast.walk(tree)):
+    for node in code.nodes:
         match node:
             case ast.Attribute(attr=name, ctx=ast.Load()) | ast.Name(id=name) | ast.Constant(value=str(name)):
                 if name == attribute or (name in READING_ALL and not isinstance(node, ast.Constant)):
@@ -134,8 +134,7 @@ def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
         return False
     uses = [
         node
-        for tree in code.modules
-        for node in ast.walk(tree)
+        for node in code.nodes
         if (isinstance(node, ast.Name) and node.id == function.name)
         or (isinstance(node, ast.Attribute) and node.attr == function.name)
     ]
@@ -202,9 +201,7 @@ def _is_false(reader: ast.If, statement: ast.stmt, code: RecordedCode) -> bool:
     # An attribute, an item or a global name may get another value without a statement that binds the name.
     is_of_object = any(isinstance(one, ast.Attribute | ast.Subscript | ast.Call) for one in ast.walk(reader.test))
     is_of_object = is_of_object or any(
-        isinstance(one, ast.Global | ast.Nonlocal) and names & {*one.names}
-        for module in code.modules
-        for one in ast.walk(module)
+        isinstance(one, ast.Global | ast.Nonlocal) and names & {*one.names} for one in code.nodes
     )
     if is_of_object and any(_may_change_objects(one, code) for one in between):
         return False
@@ -231,13 +228,19 @@ def _may_change_objects(node: ast.stmt | ast.expr, code: RecordedCode) -> bool:
 
 
 def without(one: UnreadNumber, graph: Graph) -> Cure | None:
-    """The program without a statement whose number nothing reads, or with a return of nothing."""
-    edits = Edits(code_of(graph))
+    """The program without a statement whose number nothing reads, or with a return of nothing.
+
+    If the code after the loop reads the number, the statement is moved there.
+    """
+    code = code_of(graph)
+    if one.is_later:
+        return after_the_loop(one.statement, code)
+    edits = Edits(code)
     if isinstance(one.statement, ast.Return):
         edits.replace_statement(one.statement, "return")
     else:
         edits.remove(one.statement)
-    return edits.cure() if not one.is_later else after_the_loop(one.statement, code_of(graph))
+    return edits.cure()
 
 
 def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
@@ -256,18 +259,18 @@ def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
         isinstance(one, ast.Break | ast.Continue | ast.Return | ast.Yield) for one in ast.walk(loop)
     ):
         return None
-    moved, given = [head], names_stored(head)
+    moved, given = [head], _names_stored(head)
     for one in loop.body[loop.body.index(head) + 1 :]:
         if given & names_in(one) and _only_shows(one, code):
             moved.append(one)
-            given |= names_stored(one)
+            given |= _names_stored(one)
     rest = [one for one in loop.body if one not in moved]
     header = [loop.iter, loop.target] if isinstance(loop, ast.For) else [loop.test]
     read = set[str]().union(*(names_in(one) for one in moved))
     later = [one for one in rest if one.lineno > head.lineno]
     if not all(_only_shows(one, code) for one in moved) or given & set[str]().union(*map(names_in, [*rest, *header])):
         return None
-    if read & set[str]().union(*(names_stored(one) for one in later)):
+    if read & set[str]().union(*(_names_stored(one) for one in later)):
         return None
     test = [loop.test] if isinstance(loop, ast.While) else []  # it runs again after the last turn
     if any(isinstance(node, ast.Call) and _may_update(node, code) for one in (*later, *test) for node in ast.walk(one)):
@@ -276,8 +279,9 @@ def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
     after = code.block(loop)[code.block(loop).index(loop) + 1 :]
     for one in moved:
         edits.remove(one)
-        is_set_again = bool(after) and names_stored(one) == names_stored(after[0]) != set()
-        if not (is_set_again and not names_stored(one) & _read_in(after[0])):
+        stored = _names_stored(one)
+        is_set_anew = bool(stored and after) and _names_stored(after[0]) == stored and not stored & _read_in(after[0])
+        if not is_set_anew:  # else the next statement replaces what this one would give
             edits.insert_after(loop, code.text_of(one))
     return edits.cure()
 
@@ -288,7 +292,7 @@ def _may_update(call: ast.Call, code: RecordedCode) -> bool:
     return not is_print and _may_change_objects(call, code)
 
 
-def names_stored(one: ast.stmt) -> set[str]:
+def _names_stored(one: ast.stmt) -> set[str]:
     """The names that a statement gives values, or whose attributes and items."""
     found = set()
     for node in ast.walk(one):

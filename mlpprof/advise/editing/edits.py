@@ -12,7 +12,17 @@ import libcst as cst
 
 from mlpprof.advise.editing.cure import Cure, CureKind
 from mlpprof.advise.editing.recorded_code import RecordedCode
-from mlpprof.advise.editing.source import SourceTree, after, before, expression, replaced, statement, transformed
+from mlpprof.advise.editing.source import (
+    NO_SPACE_EQUAL,
+    SourceTree,
+    after,
+    before,
+    expression,
+    named_argument,
+    replaced,
+    statement,
+    transformed,
+)
 from mlpprof.instrument.rewriting import Site
 
 
@@ -200,18 +210,14 @@ class Edits:
 def _with(node: Any, name: str, value: str) -> Any:
     """A call with one more argument, or a function with one more parameter."""
     if isinstance(node, cst.Call):
-        added = cst.Arg(expression(value), cst.Name(name), cst.AssignEqual(NO_SPACE, NO_SPACE))
-        return node.with_changes(args=[*node.args, added])
-    parameter = cst.Param(cst.Name(name), default=expression(value), equal=cst.AssignEqual(NO_SPACE, NO_SPACE))
+        return node.with_changes(args=[*node.args, named_argument(name, value)])
+    parameter = cst.Param(cst.Name(name), default=expression(value), equal=NO_SPACE_EQUAL)
     parameters = node.params
     if isinstance(parameters.star_arg, cst.Param | cst.ParamStar) or parameters.star_kwarg:
         changed = parameters.with_changes(kwonly_params=[*parameters.kwonly_params, parameter])
     else:
         changed = parameters.with_changes(params=[*parameters.params, parameter])
     return node.with_changes(params=changed)
-
-
-NO_SPACE = cst.SimpleWhitespace("")
 
 
 @lru_cache(maxsize=16)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from itertools import count
 
 Axis = str | int
@@ -24,7 +24,7 @@ ATOM, POWER, SIGN, PRODUCT, SUM, LOOSE = 100, 90, 80, 70, 60, 10
 OPERATORS = {"*": PRODUCT, "/": PRODUCT, "+": SUM, "-": SUM, "**": POWER}
 
 WHOLE = "whole"
-"""The kind of integers and booleans together, which NumPy adds up and multiplies in other ways than numbers."""
+"""The kind of integers and booleans together, which NumPy adds up and multiplies in other ways than floats."""
 
 Text = tuple[str, int]
 
@@ -71,7 +71,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Leaf(Tensor):
-    """An array as it is written. of: its kind."""
+    """An array or a number as it is written. tightness: how tightly the text holds together. of: its kind."""
 
     written: str
     tightness: int = ATOM
@@ -97,7 +97,10 @@ class Leaf(Tensor):
 
 @dataclass(frozen=True)
 class Elementwise(Tensor):
-    """An operation element by element: of an operator, or of a function with `{}` where it is called."""
+    """An operation element by element.
+
+    operation: an operator, `neg` for the sign, or the text of a call with `{}` in place of the arguments.
+    """
 
     operation: str
     parts: tuple[Tensor, ...]
@@ -245,8 +248,7 @@ def total(part: Tensor, over: Axis) -> Tensor:
             factors = _factors(part)
             summed = [one for one in factors if over in one.axes]
             rest = [one for one in factors if over not in one.axes]
-            made = _summed(summed, over)
-            return reduce(lambda one, other: elementwise("*", one, other), [*rest, made])
+            return _multiplied([*rest, _summed(summed, over)])
         case Total(part=inner, over=others):
             return Total(tuple(axis for axis in part.axes if axis != over), inner, (*others, over))
     return Total(tuple(axis for axis in part.axes if axis != over), part, (over,))
@@ -254,16 +256,19 @@ def total(part: Tensor, over: Axis) -> Tensor:
 
 def _summed(factors: Sequence[Tensor], over: Axis) -> Tensor:
     for place in range(1, len(factors)):
-        sides = (factors[:place], factors[place:])
-        left, right = (reduce(lambda one, other: elementwise("*", one, other), side) for side in sides)
+        left, right = _multiplied(factors[:place]), _multiplied(factors[place:])
         if not any(one.kind().startswith("float") for one in (left, right)):
             continue  # a product of matrices of booleans is an OR, and small integers overflow in it
         try:
             return contraction(left, right, over)
         except NotLifted:
             continue
-    part = reduce(lambda one, other: elementwise("*", one, other), factors)
+    part = _multiplied(factors)
     return Total(tuple(axis for axis in part.axes if axis != over), part, (over,))
+
+
+def _multiplied(factors: Sequence[Tensor]) -> Tensor:
+    return reduce(partial(elementwise, "*"), factors)
 
 
 def _factors(part: Tensor) -> list[Tensor]:

@@ -158,8 +158,7 @@ def _calls_elsewhere(function: ast.FunctionDef, site: ast.expr, code: RecordedCo
     assert isinstance(site, ast.Call)
     found = [
         node
-        for tree in code.modules
-        for node in ast.walk(tree)
+        for node in code.nodes
         if (isinstance(node, ast.Name) and node.id == function.name and isinstance(node.ctx, ast.Load))
         or (isinstance(node, ast.Attribute) and node.attr == function.name)
     ]

@@ -66,6 +66,12 @@ class RecordedCode:
         """The files that the user can change."""
         return [*self._files]
 
+    @property
+    def nodes(self) -> Iterator[ast.AST]:
+        """The nodes of these files."""
+        for module in self._files:
+            yield from ast.walk(module)
+
     def node(self, event: Event) -> ast.expr | ast.stmt | None:
         """The expression or the statement of an event."""
         return self.node_at(event.site)
@@ -99,11 +105,11 @@ class RecordedCode:
 
     def methods(self, name: str) -> list[ast.FunctionDef]:
         """The methods of a name in all classes of the recorded files."""
-        return [
-            node
-            for node, above in self._parents.items()
-            if isinstance(node, ast.FunctionDef) and node.name == name and isinstance(above, ast.ClassDef)
-        ]
+        return [one for one in self.functions(name) if self.owner(one) is not None]
+
+    def functions(self, name: str) -> list[ast.FunctionDef]:
+        """The functions and methods of a name in the recorded files."""
+        return [one for one in self.nodes if isinstance(one, ast.FunctionDef) and one.name == name]
 
     def texts_of_importers(self, files: set[str]) -> Iterator[str]:
         """The texts of files beside the recorded ones that the run did not import, but that import some of these."""

@@ -158,6 +158,14 @@ def expression(text: str, *, parenthesized: bool = False) -> cst.BaseExpression:
     return node
 
 
+NO_SPACE_EQUAL = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
+
+
+def named_argument(name: str, value: str) -> cst.Arg:
+    """An argument of a call with its name: ``name=value``."""
+    return cst.Arg(expression(value), cst.Name(name), NO_SPACE_EQUAL)
+
+
 def statement(text: str) -> cst.SimpleStatementLine | cst.BaseCompoundStatement:
     """A statement from its text."""
     return cst.parse_statement(text)

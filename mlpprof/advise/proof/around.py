@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mlpprof.advise.editing.cure import Cure, LineEdit, applied
+from mlpprof.advise.editing.recorded_code import Comprehension
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.values import RETURN, Lines, statements_of
 from mlpprof.results.advice import Finding
@@ -22,7 +23,6 @@ Executed = tuple[list[dict[str, Array]], list[float]]
 """The values of each execution of some lines, by name, and its seconds."""
 
 Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
-Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 @dataclass(frozen=True)

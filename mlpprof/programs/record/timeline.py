@@ -80,9 +80,9 @@ class Timeline:
             hooks.TURNED: self._turned,
             hooks.ENDED: self._ended,
             hooks.ENTERED: self._entered,
-            hooks.LEFT: self._left,
+            hooks.LEFT: self._leaving(FUNCTION_END),
             hooks.OPENED: lambda: self._note(FILE, 0),
-            hooks.CLOSED: lambda: self._note(FILE_END, 0),
+            hooks.CLOSED: self._leaving(FILE_END),
             hooks.SPANS: self._spans,
         }
 
@@ -130,11 +130,16 @@ class Timeline:
             self.inside.add(sys._getframe(1).f_code)
         self._note(FUNCTION, 0)
 
-    def _left(self) -> None:
-        kind = sys.exc_info()[0]
-        if kind is not None and not issubclass(kind, Exception):
-            self.end()  # what its functions do now is no part of its course
-        self._note(FUNCTION_END, 0)
+    def _leaving(self, entry: int) -> Callable[[], None]:
+        """A hook that notes that a function or a file has ended."""
+
+        def left() -> None:
+            kind = sys.exc_info()[0]
+            if kind is not None and not issubclass(kind, Exception):
+                self.end()  # the program is ended: what its functions and files do now is no part of its course
+            self._note(entry, 0)
+
+        return left
 
     def _spans(self, number: int, iterable: Any) -> Any:
         if not self._in_step:
