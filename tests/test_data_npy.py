@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mlpprof.data import DataSource, load
+from mlpprof.data.reading_cost import reading_cost
 from mlpprof.data.source import open_container
 from mlpprof.data.stored_rows import Layout, StoredRows
 from mlpprof.errors import DataError
@@ -54,6 +55,13 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path):
     with pytest.raises(DataError, match="takes 96 bytes, but the file has 88"):
         load(DataSource(path=str(tmp_path / "X.npy")))
     assert open_container(DataSource(path=str(tmp_path / "Y.npy"))).kind == "npy"
+
+
+def test_what_an_array_stored_by_column_costs_is_measured_with_the_whole_array(tmp_path):
+    np.save(tmp_path / "X.npy", np.asfortranarray(np.ones((2000, 200))))
+    np.save(tmp_path / "Y.npy", np.arange(2000) % 2)
+    cost = reading_cost(open_container(DataSource(path=str(tmp_path / "X.npy"))), "X")
+    assert (cost.run_rows, cost.is_estimated) == (2000, True)
 
 
 def test_an_array_stored_by_column_is_read_once_and_not_for_its_layout():

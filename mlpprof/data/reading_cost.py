@@ -67,7 +67,7 @@ def reading_cost(container: Container, name: str, clock: Callable[[], float] = t
     """Read a part of an array in several ways, for about a second in total; raises DataError if it is unreadable."""
     with container.open_rows(name) as rows:
         disk_bytes_s = disk_speed(rows.file, clock)
-        run_rows = rows.rows_in(RUN_BYTES)
+        run_rows = rows.rows if rows.is_by_column else rows.rows_in(RUN_BYTES)
         starts = range(0, rows.rows - run_rows + 1, run_rows)
         run_bytes_s = _bytes_s(rows, starts, run_rows, clock)
         # before and after, because other programs may use the disk

@@ -16,6 +16,9 @@ from mlpprof.data.dataset import Array, require_memory
 LARGEST_ROW_CHUNK = 1 << 20
 """HDF5 keeps a megabyte of chunks for each array. A larger chunk is read again for the next of its rows."""
 
+BY_COLUMN = "column after column"
+"""The name of the layout in which a row lies in as many places as it has values."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -72,7 +75,7 @@ class StoredRows:
             require_memory(math.prod(shape) * dtype.itemsize, f"{file} (column after column, so it is read as a whole)")
             return read_whole()
 
-        layout = replace(layout, filters=(*layout.filters, "column after column"))
+        layout = replace(layout, filters=(*layout.filters, BY_COLUMN))
         return cls(file, shape, dtype, layout, lambda start, stop: whole()[start:stop], is_in_sequence=True)
 
     @property
@@ -84,6 +87,11 @@ class StoredRows:
     def row_bytes(self) -> int:
         """The bytes of the values of a row."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def is_by_column(self) -> bool:
+        """Whether a row cannot be read without all others."""
+        return BY_COLUMN in self.layout.filters
 
     @property
     def reads_fast(self) -> bool:
