@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpprof.data import DataFacts, DataSource, Stream, StreamedSet, load, load_stream
+from mlpprof.data.reading_order import BATCHES, PARTS, Plan, part_rows_for
 from mlpprof.data.stored_rows import StoredRows
-from mlpprof.data.stream import BATCHES, PARTS, Plan, part_rows_for
 from mlpprof.errors import DataError
 
 ROWS = 57

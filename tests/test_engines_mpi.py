@@ -36,8 +36,9 @@ from mlpprof.catalog import find, load
 from mlpprof.data import DataSource, load_stream
 from mlpprof.model import Network
 from mlpprof.process import serve
-from mlpprof.profile.prepare import Loader, StreamRequest
+from mlpprof.profile.prepare import Loader
 from mlpprof.profile.request import Request
+from mlpprof.profile.streams import StreamRequest
 
 network = Network((6, 5, 2), "sigmoid", "sigmoid", "cross_entropy", rate=0.5, momentum=0.9, l1=0.01, l2=0.02)
 generator = np.random.default_rng(3)

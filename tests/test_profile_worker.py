@@ -16,8 +16,9 @@ from mlpprof.data import DataSource, load, load_stream
 from mlpprof.errors import DataError, UnsupportedNetwork, UsageError, VariantCrash, VariantError
 from mlpprof.model import PHASES, Network
 from mlpprof.profile import worker
-from mlpprof.profile.prepare import OWN_CASE_ROWS, Loader, StreamRequest, StreamSizes, check_agreement, open_share
+from mlpprof.profile.prepare import OWN_CASE_ROWS, Loader, check_agreement
 from mlpprof.profile.request import Request
+from mlpprof.profile.streams import StreamRequest, StreamSizes, open_share
 from mlpprof.profile.worker import VIEW_STEPS, Session
 from mlpprof.results import BatchResult, CheckResult, LineProfile
 from mlpprof.results.json import decode, encode

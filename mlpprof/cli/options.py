@@ -17,7 +17,7 @@ from mlpprof.cli.streams import complain
 from mlpprof.compare.error_bounds import RESOLUTION
 from mlpprof.compare.resolution import share_of
 from mlpprof.data import DataSource, memory_needed, peek
-from mlpprof.data.stream import WINDOW_BYTES, part_rows_for
+from mlpprof.data.reading_order import WINDOW_BYTES, part_rows_for
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
 from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE
 from mlpprof.errors import UsageError

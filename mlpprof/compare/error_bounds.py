@@ -140,7 +140,7 @@ BIAS_SHARE = 0.15
 DECIDED_SD = 0.04
 """If processes scatter by no more than this, a true speedup of exactly `at_least` is decided at the last look."""
 EARLY_SHAPE = 1.2
-"""In a run that its time has ended, the deviation of the normal margin is larger by this factor at the last look."""
+"""If a run ends early because its time is spent, the deviation in the normal margin is multiplied by this factor."""
 CLEAR_REPLICATES = (2, 3, 4)
 """So few replicates decide if all of them lie beyond the limit by `clear_factor`; with more, the bounds are small."""
 CLEAR_LEVEL = 1e-5

@@ -46,7 +46,7 @@ class VariantStepper:
         """
         X, Y, train_step = self._subject.X, self._subject.Y, self._instance.train_step
         train = getattr(self._instance, "train", None)
-        waited_s, seconds = -self._subject.waited_s, 0.0
+        before_s, seconds = self._subject.waited_s, 0.0
         for indices in self._subject.drawn(self._indices, runs):
             with catalog.variant_code(self._entry):
                 if train is not None and len(indices) not in self._prepared_for:
@@ -59,7 +59,7 @@ class VariantStepper:
                     for index in indices:
                         train_step(X, Y, index)
                 seconds += clock() - start
-        return (seconds + waited_s + self._subject.waited_s) / runs
+        return (seconds + self._subject.waited_s - before_s) / runs
 
     def close(self) -> None:
         """Release the instance."""

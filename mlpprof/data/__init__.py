@@ -3,7 +3,8 @@
 from mlpprof.data.dataset import DataFacts, Dataset
 from mlpprof.data.embedded import EMBEDDED
 from mlpprof.data.source import DataSource, load, load_stream, memory_needed, peek
-from mlpprof.data.stream import Stream, StreamedSet
+from mlpprof.data.stream import Stream
+from mlpprof.data.streamed_set import StreamedSet
 
 __all__ = [
     "EMBEDDED",

@@ -316,12 +316,18 @@ def outputs(name: str, labels: Array | None, targets: Array | None, n_outputs: i
     if targets is not None:
         return scaled(f"{name} Y", targets, 1, dtype)
     assert labels is not None
-    if n_outputs == 1:
-        return labels.reshape(-1, 1).astype(dtype)
-    require_memory(len(labels) * n_outputs * np.dtype(dtype).itemsize, f"{name} one-hot Y")
+    require_memory(len(labels) * n_outputs * np.dtype(dtype).itemsize, f"{name} Y")
     Y = np.zeros((len(labels), n_outputs), dtype)
-    Y[np.arange(len(labels)), labels] = 1
+    write_labels(labels, Y)
     return Y
+
+
+def write_labels(labels: Array, Y: Array) -> None:
+    """Write labels (N,) into Y (N, n_outputs), all 0: one-hot rows, or the labels themselves in a single column."""
+    if Y.shape[1] == 1:
+        Y[:, 0] = labels
+    else:
+        Y[np.arange(len(labels)), labels] = 1
 
 
 def require_outputs(name: str, labels: Array | None, targets: Array | None, n_outputs: int) -> None:

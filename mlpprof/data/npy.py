@@ -45,14 +45,12 @@ def open_npy(path: Path) -> Container:
         with files[name].open("rb") as file:
             shape, dtype, is_by_column = read_header(file)
             offset, stored = file.tell(), files[name].stat().st_size - file.tell()
+            layout = Layout(stored)
             if is_by_column:
-                array, layout = read(name), Layout(stored, filters=("column after column",))
-                yield StoredRows(
-                    files[name], shape, dtype, layout, lambda start, stop: array[start:stop], is_in_sequence=True
-                )
+                yield StoredRows.by_column(files[name], shape, dtype, layout, partial(read, name))
             else:
                 read_rows = reading(file, offset, shape, dtype)
-                yield StoredRows(files[name], shape, dtype, Layout(stored), read_rows, offset=offset)
+                yield StoredRows(files[name], shape, dtype, layout, read_rows, offset=offset)
 
     return Container("npy", path, arrays, read, open_rows, tuple(files.values())[1:])
 

@@ -22,7 +22,7 @@ MAX_HEADER_BYTES = 10_000
 """NumPy reads no longer header without allow_pickle, but takes the memory for it first. A usual one has 118 bytes."""
 
 LOCAL_BYTES = 30
-"""A member of a zip archive begins with so many bytes; the last four are the lengths of its name and of more facts."""
+"""A member of a zip archive begins with this many bytes; the last four have the lengths of two fields behind them."""
 
 LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
 """The bytes in which each version of the format stores the length of its header."""
@@ -58,13 +58,9 @@ def open_npz(path: Path) -> Container:
         is_stored = member.compress_type == zipfile.ZIP_STORED
         with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked, path.open("rb") as plain:
             shape, dtype, is_by_column = read_header(unpacked)
-            layout = Layout(
-                member.compress_size,
-                filters=("deflate",) * (not is_stored) + ("column after column",) * is_by_column,
-            )
+            layout = Layout(member.compress_size, filters=() if is_stored else ("deflate",))
             if is_by_column:
-                array = read(name)
-                yield StoredRows(path, shape, dtype, layout, lambda start, stop: array[start:stop], is_in_sequence=True)
+                yield StoredRows.by_column(path, shape, dtype, layout, partial(read, name))
             elif is_stored:
                 plain.seek(member.header_offset + LOCAL_BYTES - 4)
                 lengths = plain.read(4)
@@ -79,7 +75,7 @@ def open_npz(path: Path) -> Container:
 
 
 def info_of(name: str, opened: Callable[[], IO[bytes]], size: int, where: str) -> ArrayInfo:
-    """The facts of an array from its header. opened: opens its .npy content of so many bytes. where: for messages."""
+    """The facts of an array from its header. opened: opens its .npy content, of size bytes. where: for messages."""
     try:
         with opened() as file:
             shape, dtype, _ = read_header(file)

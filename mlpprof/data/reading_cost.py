@@ -15,19 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from mlpprof.data.container import Container
+from mlpprof.data.reading_order import RUN_BYTES
 from mlpprof.data.stored_rows import Layout, StoredRows
 
-RUN_BYTES = 1 << 20
-"""A run of rows takes about so many bytes, as a batch does."""
-
 BLOCK_BYTES = 8 << 20
-"""The disk's own limit is that of blocks of so many bytes."""
+"""The disk's own limit is measured with blocks of this many bytes."""
 
 LONGEST_S = 0.4
-"""A measurement ends after so many seconds, and after one run, row or block at the earliest."""
+"""A measurement ends after this many seconds, and after one run, row or block at the earliest."""
 
 MOST_ROWS = 2_000
-"""No more random rows are read."""
+"""At most this many random rows are read."""
 
 CAN_FORGET = hasattr(os, "posix_fadvise")
 """Whether the system can be asked to forget a file."""
@@ -69,7 +67,7 @@ def reading_cost(container: Container, name: str, clock: Callable[[], float] = t
     """Read a part of an array in several ways, for about a second in total; raises DataError if it is unreadable."""
     with container.open_rows(name) as rows:
         disk_bytes_s = disk_speed(rows.file, clock)
-        run_rows = rows.rows_in(RUN_BYTES)
+        run_rows = rows.rows if rows.is_by_column else rows.rows_in(RUN_BYTES)
         starts = range(0, rows.rows - run_rows + 1, run_rows)
         run_bytes_s = _bytes_s(rows, starts, run_rows, clock)
         # before and after, because other programs may use the disk

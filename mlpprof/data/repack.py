@@ -21,17 +21,18 @@ from numpy.lib import format as npy
 from mlpprof.data.container import ArrayInfo, Container, printable
 from mlpprof.data.dataset import Array
 from mlpprof.data.stored_rows import StoredRows
+from mlpprof.data.unchanged import FileStates
 from mlpprof.errors import DataError, UsageError
 from mlpprof.files import write_atomically
 
 BLOCK_BYTES = 16 << 20
-"""About so many bytes are read and written at a time."""
+"""About this many bytes are read and written at a time."""
 
 MOST_OF_MEMORY = 0.25
 """A block may take this share of the free memory, where the file's chunks make it larger."""
 
 HEADER_BYTES = 64 << 10
-"""A file takes up to so many bytes besides the values of its arrays."""
+"""A file takes at most this many bytes besides the values of its arrays."""
 
 Report = Callable[[str, float], None]
 """What gets the progress: what is done, and the share that is done."""
@@ -67,7 +68,7 @@ def repack(container: Container, path: Path, report: Report, overwrite: bool = F
     left_out = tuple((name, info.problem) for name, info in container.arrays.items() if info.problem)
     if not usable:
         raise DataError(f"{container.path} holds no array that can be used ({container.listing})")
-    states = {file: _state(file) for file in (container.path, *container.beside)}
+    files = FileStates.of((container.path, *container.beside))
     whole = sum(info.nbytes for info in usable.values())
     _require_space(path, whole)
     done = 0
@@ -82,16 +83,8 @@ def repack(container: Container, path: Path, report: Report, overwrite: bool = F
     with write_atomically(path) as temporary, _as_os_error(), writer(temporary) as store:
         for name, info in usable.items():
             store(name, info, reported(name, _blocks(container, name)))
-        for file, state in states.items():
-            if _state(file) != state:
-                raise DataError(f"{file} has changed while it was read; repack it when nothing writes into it")
+        files.require_unchanged()
     return Repacked(tuple(usable), whole, left_out)
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """The size of a file and the time of its last change."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def _blocks(container: Container, name: str) -> Blocks:

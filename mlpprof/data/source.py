@@ -16,7 +16,7 @@ from mlpprof.data.hdf5 import is_hdf5, open_hdf5
 from mlpprof.data.idx import GZIP_MAGIC, TRAINING_IMAGES, is_idx, open_idx, open_idx_folder
 from mlpprof.data.npy import open_npy
 from mlpprof.data.npz import open_npz
-from mlpprof.data.stream import StreamedSet
+from mlpprof.data.streamed_set import StreamedSet
 from mlpprof.errors import DataError, did_you_mean
 
 EXPECTED = "expected an IDX images file (or the folder of MNIST's four), an HDF5 file, an .npz archive or .npy files"
@@ -29,8 +29,8 @@ class DataSource:
 
     name: that of an embedded set.  path: that of a file or folder.  Exactly one of the two is given.
     x, y: the names of the samples and the labels in the file, where they are not the usual ones; both or neither.
-    part_rows: None reads the whole set into memory. Otherwise training reads the file while it runs, and so many rows
-    are shuffled together (see `stream`).
+    part_rows: None reads the whole set into memory. Otherwise training reads the file while it runs, and this
+    many rows are shuffled together (see `stream`).
     Raises DataError for any other combination.
     """
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from mlpprof.data.dataset import Array
+from mlpprof.data.dataset import Array, require_memory
 
 LARGEST_ROW_CHUNK = 1 << 20
 """HDF5 keeps a megabyte of chunks for each array. A larger chunk is read again for the next of its rows."""
+
+BY_COLUMN = "column after column"
+"""The name of the layout in which a row lies in as many places as it has values."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,28 @@ class StoredRows:
     is_in_sequence: bool = False
     offset: int | None = None
 
+    @classmethod
+    def by_column(
+        cls,
+        file: Path,
+        shape: tuple[int, ...],
+        dtype: np.dtype[np.generic],
+        layout: Layout,
+        read_whole: Callable[[], Array],
+    ) -> StoredRows:
+        """The rows of an array whose values lie column after column.
+
+        The first row that is read brings the whole array into memory; to look at the layout reads nothing.
+        """
+
+        @cache
+        def whole() -> Array:
+            require_memory(math.prod(shape) * dtype.itemsize, f"{file} (column after column, so it is read as a whole)")
+            return read_whole()
+
+        layout = replace(layout, filters=(*layout.filters, BY_COLUMN))
+        return cls(file, shape, dtype, layout, lambda start, stop: whole()[start:stop], is_in_sequence=True)
+
     @property
     def rows(self) -> int:
         """N, the length of the first axis."""
@@ -61,6 +87,11 @@ class StoredRows:
     def row_bytes(self) -> int:
         """The bytes of the values of a row."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def is_by_column(self) -> bool:
+        """Whether a row cannot be read without all others."""
+        return BY_COLUMN in self.layout.filters
 
     @property
     def reads_fast(self) -> bool:

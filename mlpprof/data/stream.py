@@ -11,274 +11,29 @@ of a batch from them as it takes them from a whole set.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from mlpprof.data.container import Container, Roles, refusing
-from mlpprof.data.dataset import (
-    PIXEL_MAX,
-    Array,
-    Blocks,
-    DataFacts,
-    Dataset,
-    fingerprint_of,
-    outputs,
-    require_memory,
-    require_outputs,
-    scaled,
-)
-from mlpprof.data.stored_rows import StoredRows
+from mlpprof.data.dataset import Array, require_memory, require_outputs
+from mlpprof.data.filling import Filler
+from mlpprof.data.reading_order import PARTS, Plan, run_rows_for
+from mlpprof.data.streamed_set import StreamedSet
 from mlpprof.engines.team import shared_zeros
 from mlpprof.errors import DataError
 from mlpprof.results import StreamRecord
 
-PARTS = 3
-"""The window has room for so many parts."""
-
-WINDOW_BYTES = 128 << 20
-"""The window takes about so many bytes in float32, if the batch does not need more."""
-
-BATCHES = 3
-"""A part has at least so many batches, so that a batch comes from two parts at most."""
-
-RUN_BYTES = 1 << 20
-"""A run takes up to so many bytes: a disk reads them nearly as fast as a whole file."""
-
-FEWEST_RUNS, FEWEST_CHUNKS = 64, 8
-"""A part has at least so many runs, so that its rows come from many places. A run has whole chunks of the file. If they
-are so large that there would be fewer runs than the second number, a run is a piece of a chunk, which is read again for
-the others."""
-
-ANNOUNCED = 4
-"""The system learns so many runs before a run that it will be read: a disk that reads several at once is faster."""
-
-SCAN_BYTES = 8 << 20
-"""Where rows are read in their order, about so many bytes are read at a time."""
-
-
-def part_rows_for(facts: DataFacts, batch: int, window_bytes: int = WINDOW_BYTES) -> int:
-    """The rows of a part for a set of these sizes; BATCHES of so many rows at least, and no more than the set."""
-    wanted = window_bytes // (PARTS * facts.features * np.dtype(np.float32).itemsize)
-    return min(facts.samples, max(wanted, BATCHES * batch))
-
-
-def run_rows_for(rows: StoredRows, part_rows: int) -> int:
-    """The rows of a run in a part of so many rows."""
-    wanted = max(1, min(rows.rows_in(RUN_BYTES), part_rows // FEWEST_RUNS))
-    if not rows.layout.chunks:
-        return wanted
-    of_chunk = rows.layout.chunks[0]
-    return wanted // of_chunk * of_chunk or max(1, min(of_chunk, part_rows // FEWEST_CHUNKS))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which rows are read when, and the order in which they are trained on.
-
-    rows: of the set. run_rows: read at once. part_rows: at most so many are shuffled together. Parts are numbered over
-    all epochs; those of an epoch are equally large, up to a run. shares: several processes train on every batch, and
-    process k takes its rows k, k + shares, and so on. These come from places that lie together, so that each process
-    reads only its own. The size of a batch is a multiple of shares.
-    """
-
-    rows: int
-    run_rows: int
-    part_rows: int
-    seed: int
-    shares: int = 1
-
-    @property
-    def runs(self) -> int:
-        """Runs in an epoch; the last one of the set may be shorter than the others."""
-        return -(-self.rows // self.run_rows)
-
-    @property
-    def parts(self) -> int:
-        """Parts in an epoch."""
-        return -(-self.runs // max(1, self.part_rows // self.run_rows))
-
-    @property
-    def smallest_part(self) -> int:
-        """No part has fewer rows."""
-        return self.runs // self.parts * self.run_rows - (self.runs * self.run_rows - self.rows)
-
-    def starts(self, part: int) -> Array:
-        """The first row of each run of a part, in the order in which they are read."""
-        epoch, number = divmod(part, self.parts)
-        return (
-            _shuffled(self.seed, epoch, self.runs)[self._first_run(number) : self._first_run(number + 1)]
-            * self.run_rows
-        )
-
-    def numbers(self, part: int) -> Array:
-        """The row numbers of a part in the file, in the order in which they lie in the window."""
-        numbers = (self.starts(part)[:, None] + np.arange(self.run_rows)).ravel()
-        return numbers[numbers < self.rows]
-
-    def order(self, part: int) -> Array:
-        """The places in the window of the rows of a part, in the order in which they are trained on."""
-        count = len(self.numbers(part))
-        rng, first = np.random.default_rng((self.seed, part, 1)), self._before(part)
-        order = np.empty(count, np.int64)
-        for share in range(self.shares):
-            places = self.places(part, share)
-            order[(share - first) % self.shares :: self.shares] = places.start + rng.permutation(len(places))
-        return self.base(part) + order
-
-    def places(self, part: int, share: int | None) -> range:
-        """The places, counted from the base of a part, of the rows of a share; None stands for all."""
-        count, first = len(self.numbers(part)), self._before(part)
-        if share is None:
-            return range(count)
-        sizes = [len(range((one - first) % self.shares, count, self.shares)) for one in range(self.shares)]
-        return range(sum(sizes[:share]), sum(sizes[: share + 1]))
-
-    def _before(self, part: int) -> int:
-        """The number of rows of the same epoch that come before a part."""
-        epoch, number = divmod(part, self.parts)
-        runs = _shuffled(self.seed, epoch, self.runs)[: self._first_run(number)]
-        missing = self.runs * self.run_rows - self.rows  # from the last run of the set
-        return len(runs) * self.run_rows - (missing if missing and self.runs - 1 in runs else 0)
-
-    def _first_run(self, number: int) -> int:
-        """The runs of an epoch that come before its part of that number: the first parts have one more, if any."""
-        return number * (self.runs // self.parts) + min(number, self.runs % self.parts)
-
-    def base(self, part: int) -> int:
-        """The place in the window of the first row of a part."""
-        return part % PARTS * self.part_rows
-
-
-@lru_cache(maxsize=4)
-def _shuffled(seed: int, epoch: int, count: int) -> Array:
-    return np.random.default_rng((seed, epoch)).permutation(count)
-
-
-@dataclass(frozen=True)
-class StreamedSet:
-    """A set whose samples stay in their file; its labels or targets are in memory.
-
-    file: that X is in. outline: the set with zeros for X. part_rows: so many rows are shuffled together. stamps: the
-    files as they were when they were opened.
-    """
-
-    container: Container
-    roles: Roles
-    file: Path
-    outline: Dataset
-    part_rows: int
-    stamps: tuple[tuple[Path, object], ...]
-
-    @classmethod
-    def of(cls, container: Container, roles: Roles, part_rows: int) -> StreamedSet:
-        """The set in these roles; raises DataError if it is not one, or if its rows cannot be read in any order."""
-        with container.open_rows(roles.X) as rows:
-            if rows.is_in_sequence:
-                how = " and ".join(rows.layout.filters)
-                raise DataError(
-                    f"{container.path}: '{roles.X}' is stored in a way ({how}) in which a row can be read only after "
-                    f"all rows before it; write a file that streams: mlpprof data repack {container.path} -o NEW.h5"
-                )
-            file = rows.file
-        stamps = tuple((path, _stamp(path)) for path in {container.path, file})
-        return cls(container, roles, file, container.outline(roles), part_rows, stamps)
-
-    @property
-    def name(self) -> str:
-        return self.outline.name
-
-    @property
-    def samples(self) -> int:
-        return self.outline.samples
-
-    @property
-    def features(self) -> int:
-        return self.outline.features
-
-    @cached_property
-    def scale(self) -> int:
-        """As `Dataset.scale`; rows are read until one decides it."""
-        with self.container.open_rows(self.roles.X) as rows:
-            if rows.dtype != np.uint8:
-                return 1
-            return PIXEL_MAX if any(block.max() > 1 for _, block in _blocks(rows)) else 1
-
-    def head(self, count: int, n_outputs: int, dtype: DTypeLike) -> tuple[Array, Array]:
-        """The first rows in the form of `Dataset.arrays`."""
-        count = min(count, self.samples)
-        labels, targets = (None if one is None else one[:count] for one in (self.outline.labels, self.outline.targets))
-        with self.container.open_rows(self.roles.X) as rows:
-            X = rows.read(0, count).reshape(count, -1)
-        return (
-            scaled(f"{self.name}: X", X, self.scale, dtype),
-            outputs(self.name, labels, targets, n_outputs, dtype),
-        )
-
-    def fingerprint(self) -> str:
-        """As `Dataset.fingerprint`; all rows are read once."""
-        with ExitStack() as stack:
-
-            def blocks_of(name: str | None) -> Blocks | None:
-                if name is None:
-                    return None
-                rows = stack.enter_context(self.container.open_rows(name))
-                return rows.dtype, (rows.rows, rows.row_bytes // rows.dtype.itemsize), _blocks(rows)
-
-            def blocks_in_memory(values: Array | None) -> Blocks | None:
-                return None if values is None else (values.dtype, values.shape, iter([(0, values)]))
-
-            it, roles = self.outline, self.roles
-            return fingerprint_of(
-                (
-                    blocks_of(roles.X),
-                    *map(blocks_in_memory, (it.labels, it.targets)),
-                    blocks_of(roles.X_test),
-                    *map(blocks_in_memory, (it.labels_test, it.targets_test)),
-                )
-            )
-
-    def require_unchanged(self) -> None:
-        """Raise DataError if a file is not as it was when the set was opened."""
-        for path, stamp in self.stamps:
-            if _stamp(path) != stamp:
-                raise DataError(
-                    f"{path} has changed while it was read, so its rows no longer belong together; run the command "
-                    "again when no other program writes to it"
-                )
-
-
-def _stamp(path: Path) -> object:
-    """What changes if a file is written or replaced; None if it is gone."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-def _blocks(rows: StoredRows) -> Iterator[tuple[int, Array]]:
-    count = rows.rows_in(SCAN_BYTES)
-    for start in range(0, rows.rows, count):
-        yield start, rows.read(start, min(start + count, rows.rows))
-
 
 class _Shelf:
-    """What the trainer and its reading thread know of each other; changed: a lock, and the news that something changed.
+    """What the trainer and its reading thread share. changed: the lock of all that is here; it is notified of changes.
 
     loaded, needed: numbers of parts. Those below `loaded` are in the window, or were; those below `needed` are not
-    needed any more, and are left out if they were not read yet. start: raised where reading begins again from the first
-    part. seconds: of reading each part.
+    needed any more, and are left out if they were not read yet. start: how often reading has begun again from the first
+    part. seconds: the time that reading each part has taken.
     """
 
     def __init__(self) -> None:
@@ -404,7 +159,7 @@ class Stream:
             shelf.needed = max(0, part - 1)
             shelf.changed.notify_all()
         if self._thread is None:
-            filler = _Filler(self.data, self.plan, self.X, self.Y, self._share)
+            filler = Filler(self.data, self.plan, self.X, self.Y, self._share)
             self._thread = threading.Thread(target=_read_ahead, args=(shelf, filler), name="reads ahead", daemon=True)
             self._thread.start()
         with shelf.changed:
@@ -448,7 +203,7 @@ class Stream:
         self.close()
 
 
-def _read_ahead(shelf: _Shelf, filler: _Filler) -> None:
+def _read_ahead(shelf: _Shelf, filler: Filler) -> None:
     """The thread: read the next part when there is room for it, until the stream is closed or a part cannot be read."""
     part, start = 0, -1
     try:
@@ -463,7 +218,7 @@ def _read_ahead(shelf: _Shelf, filler: _Filler) -> None:
                         part, start = 0, shelf.start
                     part = max(part, shelf.needed)
                 begun = time.perf_counter()
-                if not filler.load(part, shelf):
+                if not filler.load(part, lambda: shelf.stopped):
                     return
                 seconds = time.perf_counter() - begun
                 with shelf.changed:
@@ -475,120 +230,3 @@ def _read_ahead(shelf: _Shelf, filler: _Filler) -> None:
         with shelf.changed:
             shelf.error = error
             shelf.changed.notify_all()
-
-
-class _Filler:
-    """Reads parts into the window, converted. It belongs to the thread, which must not keep the stream itself alive."""
-
-    def __init__(self, data: StreamedSet, plan: Plan, X: Array, Y: Array, share: int | None) -> None:
-        self._data, self._plan, self._X, self._Y, self._share = data, plan, X, Y, share
-        self._open = ExitStack()
-        self._rows: StoredRows | None = None
-        self._raw: Any = None
-        self._scratch: Array | None = None
-        self._is_finite = np.zeros(
-            plan.rows, bool
-        )  # the rows that were checked: parts of the first epoch may be left out
-
-    def __enter__(self) -> _Filler:
-        rows = self._rows = self._open.enter_context(self._data.container.open_rows(self._data.roles.X))
-        if rows.offset is not None:
-            with refusing(f"{rows.file} cannot be read"):
-                self._raw = self._open.enter_context(rows.file.open("rb", buffering=0))
-            if rows.dtype != self._X.dtype or self._data.scale != 1:
-                self._scratch = np.empty((self._plan.run_rows, self._X.shape[1]), rows.dtype)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._open.close()
-
-    def load(self, part: int, shelf: _Shelf) -> bool:
-        """Read a part; False if the stream was closed meanwhile. Raises DataError if that cannot be done."""
-        plan = self._plan
-        base, wanted = plan.base(part), plan.places(part, self._share)
-        pieces, place = [], 0
-        for start in plan.starts(part).tolist():
-            count = min(plan.run_rows, plan.rows - start)
-            first, last = max(wanted.start - place, 0), min(wanted.stop - place, count)
-            if first < last:
-                pieces.append((start + first, start + last, base + place + first))
-            place += count
-        for number, (start, stop, at) in enumerate(pieces):
-            if shelf.stopped:
-                return False
-            for soon, end, _ in pieces[number + ANNOUNCED : number + ANNOUNCED + 1]:
-                self._announce(soon, end)
-            self._read(start, stop, self._X[at : at + stop - start])
-        # what has changed may be why a value is not finite
-        self._data.require_unchanged()
-        numbers = plan.numbers(part)[wanted.start : wanted.stop]
-        X, Y = (array[base + wanted.start : base + wanted.stop] for array in (self._X, self._Y))
-        if not self._is_finite[numbers].all():
-            self._require_finite(numbers, X)
-            self._is_finite[numbers] = True
-        self._answer(numbers, Y)
-        return True
-
-    def _read(self, start: int, stop: int, out: Array) -> None:
-        """Read rows into a part of the window."""
-        rows, scale = cast(StoredRows, self._rows), self._data.scale
-        if rows.offset is None:
-            values = rows.read(start, stop).reshape(out.shape)
-        else:
-            values = out if self._scratch is None else self._scratch[: stop - start]
-            self._read_bytes(rows.offset + start * rows.row_bytes, values)
-        if scale != 1:
-            np.divide(values, scale, out=out, dtype=out.dtype)
-        elif values is not out:
-            with np.errstate(over="ignore"):  # it becomes infinite, which is found and reported
-                np.copyto(out, values, casting="same_kind")
-
-    def _announce(self, start: int, stop: int) -> None:
-        """Ask the system to read rows, because they will be wanted soon."""
-        rows = cast(StoredRows, self._rows)
-        if rows.offset is not None and hasattr(os, "posix_fadvise"):
-            begin, nbytes = rows.offset + start * rows.row_bytes, (stop - start) * rows.row_bytes
-            os.posix_fadvise(self._raw.fileno(), begin, nbytes, os.POSIX_FADV_WILLNEED)
-
-    def _read_bytes(self, offset: int, values: Array) -> None:
-        """Read bytes of the file to where they belong. The interpreter's lock is free meanwhile, as with no library."""
-        left = values.reshape(-1).view(np.uint8).data
-        with refusing(f"{self._data.name} cannot be read"):
-            self._raw.seek(offset)
-            while left:
-                count = self._raw.readinto(left)
-                if not count:
-                    self._data.require_unchanged()
-                    raise EOFError("it ends before its last row; copy it again from its source")
-                left = left[count:]
-
-    def _require_finite(self, numbers: Array, X: Array) -> None:
-        """Raise DataError for NaN, infinity, and what is too large for the window's precision."""
-        if cast(StoredRows, self._rows).dtype.kind != "f":
-            return
-        flat = X.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(np.dot(flat, flat)):  # faster than a look at each; it may also overflow where all are finite
-                return
-        is_bad = ~np.isfinite(X)
-        if is_bad.any():
-            place, column = np.argwhere(is_bad)[0].tolist()
-            row = int(numbers[place])
-            with self._data.container.open_rows(self._data.roles.X) as rows:
-                stored = rows.read(row, row + 1).reshape(-1)
-            # raises for a number that is too large for the precision
-            scaled(f"{self._data.name}: row {row}: X", stored[None], 1, X.dtype)
-            raise DataError(
-                f"{self._data.name}: X has {stored[column]} in row {row}, column {column}; expected finite numbers "
-                "throughout"
-            )
-
-    def _answer(self, numbers: Array, Y: Array) -> None:
-        labels, targets = self._data.outline.labels, self._data.outline.targets
-        if targets is not None:
-            Y[...] = targets[numbers]
-        elif labels is not None and Y.shape[1] == 1:
-            Y[:, 0] = labels[numbers]
-        elif labels is not None:
-            Y[...] = 0
-            Y[np.arange(len(Y)), labels[numbers]] = 1

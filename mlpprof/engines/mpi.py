@@ -124,9 +124,8 @@ class _Leader:
         """Make the others make the same instance; returns its number."""
         self._made += 1
         what = {"file": file, "class": type(instance).__name__, "network": asdict(network), "dtype": dtype}
-        text = np.frombuffer(json.dumps(what).encode(), np.uint8).copy()
-        self._send(MAKE, self._made, len(text))
-        _wait_for(self._comm.Ibcast(text))
+        self._send(MAKE, self._made)
+        _send_json(self._comm, what)
         # The instance may be collected within a step, so the others learn of it before the next one.
         weakref.finalize(instance, self._dropped.append, self._made).atexit = False
         return self._made
@@ -143,9 +142,7 @@ class _Leader:
         self.stepping = True
         self._data = X, Y
         if new == NEW_WINDOW and window is not None:
-            text = np.frombuffer(json.dumps([window.opener, window.text]).encode(), np.uint8).copy()
-            _wait_for(self._comm.Ibcast(np.array([len(text)], np.int64)))
-            _wait_for(self._comm.Ibcast(text))
+            _send_json(self._comm, [window.opener, window.text])
         if new == NEW_DATA:
             _wait_for(self._comm.Ibcast(np.array([*X.shape, ord(X.dtype.char), *Y.shape, ord(Y.dtype.char)], np.int64)))
             for values in (X, Y):
@@ -217,20 +214,14 @@ def _follow() -> None:
         if task == DROP:
             del instances[number]
         elif task == MAKE:
-            text = np.empty(size, np.uint8)
-            _wait_for(comm.Ibcast(text))
-            instances[number] = _make(json.loads(text.tobytes()), modules)
+            instances[number] = _make(_received_json(comm), modules)
         else:
             instance = instances[number]
             if flags & (NEW_DATA | NEW_WINDOW) and window is not None:
                 window.close()
                 window = None
             if flags & NEW_WINDOW:
-                length = np.empty(1, np.int64)
-                _wait_for(comm.Ibcast(length))
-                text = np.empty(int(length[0]), np.uint8)
-                _wait_for(comm.Ibcast(text))
-                opener, described = json.loads(text.tobytes())
+                opener, described = _received_json(comm)
                 window = open_window(opener, described, comm.rank)
                 X, Y = window.X, window.Y
             if flags & NEW_DATA:
@@ -255,6 +246,21 @@ def _next_task() -> list[int]:
     _wait_for(MPI.COMM_WORLD.Ibcast(message), awake_s=AWAKE_S)
     found: list[int] = message.tolist()
     return found
+
+
+def _send_json(comm: Any, value: Any) -> None:
+    """Send what JSON can hold from rank 0 to the others, which call `_received_json`."""
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
+    _wait_for(comm.Ibcast(np.array([len(text)], np.int64)))
+    _wait_for(comm.Ibcast(text))
+
+
+def _received_json(comm: Any) -> Any:
+    length = np.empty(1, np.int64)
+    _wait_for(comm.Ibcast(length))
+    text = np.empty(int(length[0]), np.uint8)
+    _wait_for(comm.Ibcast(text))
+    return json.loads(text.tobytes())
 
 
 def _wait_for(request: Any, awake_s: float = math.inf) -> None:

@@ -23,13 +23,13 @@ from typing import Any
 import psutil
 
 from mlpprof import __version__
-from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE
+from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, ranks_of
 from mlpprof.errors import UsageError
 
 ANSWER_S = 60.0
-"""If a machine has not started a process after so many seconds, mpiexec is ended and the hostfile is refused."""
+"""If a machine has not started a process after this many seconds, mpiexec is ended and the hostfile is refused."""
 END_S = 2.0
-"""An mpiexec that is ended gets so many seconds; its output is read for no longer, because an ssh may hold it open."""
+"""An mpiexec that is ended gets this time. Its output is read for no longer, because an ssh may keep it open."""
 
 MARK = "mlpprof machine: "
 PACKAGES = ("numpy", "scipy", "mpi4py")
@@ -118,7 +118,7 @@ def _answers(command: Sequence[str], environment: Mapping[str, str], hostfile: s
             raise
     said = answers_in(printed)
     found = {one["host"]: one["versions"] for one in said}
-    if asking.returncode or len(said) < int(command[command.index("-n") + 1]):
+    if asking.returncode or len(said) < ranks_of(command):
         why = why or reason(log.decode(errors="replace")) or f"mpiexec ended with exit code {asking.returncode}"
         answered = f" ({', '.join(sorted(found))} answered)" if found else ""
         try_it = shlex.join([*command, "hostname"])

@@ -77,9 +77,14 @@ def mpiexec_command(ranks: int, environment: Mapping[str, str]) -> list[str]:
     return command
 
 
+def ranks_of(command: Sequence[str]) -> int:
+    """The number of ranks that an `mpiexec_command` starts."""
+    return int(command[command.index("-n") + 1])
+
+
 def launched_program(module: str, command: Sequence[str]) -> str:
     """The program of every rank that the command starts: rank 0 runs `main()` of the module, the others follow."""
-    ranks = command[command.index("-n") + 1]
+    ranks = ranks_of(command)
     return (
         f"from mlpprof.engines.mpiexec import watch; watch({ranks}, {os.getpid()}, {socket.gethostname()!r}); "
         f"from mlpprof.engines.mpi import lead_or_follow; lead_or_follow({module!r}, {ranks})"

@@ -146,9 +146,9 @@ class TimedPass:
 
     def step(self) -> tuple[float, Any]:
         """One step: its seconds, and what the instrument saw."""
-        waited_s = -self._subject.waited_s
+        before_s = self._subject.waited_s
         index = next(self._indices)
-        waited_s += self._subject.waited_s
+        waited_s = self._subject.waited_s - before_s
         X, Y, train_step, clock = self._subject.X, self._subject.Y, self.instance.train_step, self._clock
         start = clock()
         loss = train_step(X, Y, index)
@@ -159,14 +159,14 @@ class TimedPass:
 
     def span(self, steps: int) -> tuple[float, Any]:
         """So many steps through `train`: seconds a step, and what the instrument saw in a step on average."""
-        waited_s, seconds = -self._subject.waited_s, 0.0
+        before_s, seconds = self._subject.waited_s, 0.0
         for indices in self._subject.drawn(self._indices, steps):
             start = self._clock()
             losses = self._train(self._subject.X, self._subject.Y, indices)
             seconds += self._clock() - start
             PULSE.beat()
             self.losses += [float(loss) for loss in losses]
-        waited_s += self._subject.waited_s
+        waited_s = self._subject.waited_s - before_s
         return (seconds + waited_s) / steps, _per_step(self._taken(waited_s), steps)
 
     def _taken(self, waited_s: float) -> Any:

@@ -74,16 +74,13 @@ class Session:
         """All timed passes of one variant at one batch size; then, if wanted, the counts."""
         it = self._prepared[key]
         it.require_batch(batch)
-        file = None if it.subject.stream is None else it.subject.stream.data.file
-        if file is not None and file not in self._disk_bytes_s:
-            # before the first batch is taken: the thread that reads ahead would share the disk with this, and lose
-            # what the system keeps of the file
-            report("measuring the disk", 0.0)
-            self._disk_bytes_s[file] = disk_speed(file)
+        stream = it.subject.stream
+        # before the first batch is taken: the thread that reads ahead would share the disk with this, and lose what the
+        # system keeps of the file
+        disk_bytes_s = None if stream is None else self._disk_speed(stream.data.file, report)
         with catalog.variant_code(it.entry):
             result = profile_batch(it.subject, batch, steps, report)
-        if result.stream is not None and file is not None:
-            disk_bytes_s = self._disk_bytes_s[file]
+        if result.stream is not None:
             result = replace(result, stream=replace(result.stream, disk_bytes_s=disk_bytes_s))
         if not counted:
             return encode(result)
@@ -93,6 +90,13 @@ class Session:
         report("counting", 0.99)
         operations, uncounted = count_step(it, batch)
         return encode(replace(result, operations=operations, uncounted=uncounted))
+
+    def _disk_speed(self, file: Path, report: Progress) -> float:
+        """Bytes per second that the disk gives of a file, measured once."""
+        if file not in self._disk_bytes_s:
+            report("measuring the disk", 0.0)
+            self._disk_bytes_s[file] = disk_speed(file)
+        return self._disk_bytes_s[file]
 
     def lines(self, report: Progress, key: Key, batch: int) -> Message:
         view = _View(self._prepared[key], batch)

@@ -30,7 +30,7 @@ from mlpprof.results import (
 Fact = tuple[str, str, str]
 
 MOSTLY_HIDDEN = 0.9
-"""Reading is a warning if the steps had to wait for more than the rest."""
+"""If no more than this share of reading is hidden behind the steps, it is shown as a warning."""
 
 NOT_CHECKED = "not checked (--no-check)"
 THROUGH_TRAIN = "through train, which does several steps in one call"

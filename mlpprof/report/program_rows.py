@@ -22,6 +22,7 @@ SHORT_S = 0.05
 """What the program does before or after the training is one row if it takes less time than this, in seconds."""
 
 LONGEST_TEXT = 60
+"""A statement is shown with at most this many characters."""
 
 OTHERS = "other statements"
 
@@ -60,9 +61,7 @@ def longer_than_the_steps(time: ProgramTime) -> str:
         return ""
     unit = "an epoch" if time.unit == "epoch" else "the time of a step and what is around it"
     share, steps = (format_percent(seconds / time.unit_s) for seconds in (longest.seconds, time.steps_s))
-    text = plain(longest.text)
-    text = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 3]}..."
-    return f"The steps take only {steps} of {unit}; {plain(longest.place.text)} `{text}` takes {share}."
+    return f"The steps take only {steps} of {unit}; {_statement(longest)} takes {share}."
 
 
 def program_table(time: ProgramTime, step: str) -> Table:
@@ -102,18 +101,21 @@ def _once(when: str, statements: Sequence[StatementTime], whole_s: float) -> Ite
         yield _row(when, "all statements", whole_s, whole_s, "quiet")
 
 
+def _statement(one: StatementTime) -> str:
+    """The place and the text of a statement: 'train.py:12 `W -= rate * dW`'."""
+    text = plain(one.text)
+    text = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 3]}..."
+    return f"{plain(one.place.text)} `{text}`"
+
+
 def _statements(
     when: str, statements: Sequence[StatementTime], whole_s: float, step: str | None = None
 ) -> Iterator[Row]:
     """step: the name of the function or method that is the step, in whose calls only the time besides it is shown."""
     shown = [one for one in statements if whole_s > 0 and one.seconds >= LEAST_SHARE * whole_s][:MOST_STATEMENTS]
     for one in shown:
-        text = plain(one.text)
-        text = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 3]}..."
         besides = ", besides the step" if step and re.search(rf"\b{re.escape(step)}\(", one.text) else ""
-        yield _row(
-            when, f"{plain(one.place.text)} `{text}`{besides}", one.seconds, whole_s, "", "> " if one.is_open else ""
-        )
+        yield _row(when, f"{_statement(one)}{besides}", one.seconds, whole_s, "", "> " if one.is_open else "")
     if rest := statements[len(shown) :]:
         yield _row(when, OTHERS, sum(one.seconds for one in rest), whole_s, "quiet")
 

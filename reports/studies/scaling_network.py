@@ -20,7 +20,6 @@ import click
 import numpy as np
 
 from mlpprof.cli.terminal import progress_bar
-from mlpprof.compare.decide import block_log_ratios, replicate_log_ratio
 from mlpprof.compare.entrants import WORKER as RACER
 from mlpprof.compare.entrants import Entrant, worker_for
 from mlpprof.data import DataSource
@@ -45,11 +44,12 @@ from reports.studies.scaling import (
     exchange_of,
     fit_compute,
     measure_steps,
+    ratios_of,
 )
 from reports.studies.study import FOLDER, Study, part_of
 
 DATA_SHARE = 1448 / 1514
-"""Of a full frame on Ethernet, so many bytes are data; the others are the headers of Ethernet, IP and TCP."""
+"""The share of data in a full frame on Ethernet; the other bytes are the headers of Ethernet, IP and TCP."""
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,9 @@ def measure(
             return opened.enter_context(ranks_on(found, RACER))
 
         turns_s = measure_steps(workload, cells, blocks, part_of(progress, 0.6, 0.4, "steps"), start)
-    step_s = {cell.batch: float(np.nanmedian(turns_s[:, i])) for i, cell in enumerate(cells) if cell.variant == BASE}
-    steps = []
-    for i, cell in enumerate(cells):
-        if cell.variant != BASE:
-            old = cells.index(Cell(BASE, 1, cell.batch))
-            ratio = math.exp(replicate_log_ratio(block_log_ratios(turns_s, old, i)))
-            steps.append(Step(network, cell.workers, cell.batch, ratio))
-    return exchanged, step_s, steps
+    measured = ratios_of(cells, turns_s)
+    step_s = {cell.batch: seconds for cell, seconds in measured.step_s.items() if cell.variant == BASE}
+    return exchanged, step_s, [Step(network, one.workers, one.batch, ratio) for one, ratio in measured.strong.items()]
 
 
 def latencies(exchanged: Mapping[Network, Sequence[Exchanged]]) -> dict[int, float]:

@@ -24,7 +24,7 @@ from scipy import stats
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.entrants import all_threads
 from mlpprof.data import DataSource, load, peek
-from mlpprof.data.stream import part_rows_for
+from mlpprof.data.reading_order import part_rows_for
 from mlpprof.errors import DataError, UsageError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.linux import cgroup_folders, read_integer
@@ -40,7 +40,8 @@ WORKER = "reports.studies.streaming_worker"
 BATCH = 500
 SIZE_OVER_LIMIT = 4
 FEATURES, CLASSES = 784, 10
-WRITTEN_ROWS = 20_000
+WRITTEN_ROWS = 16_384
+"""The files are written this many rows at a time, a multiple of the chunks that `LAYOUTS` names."""
 EPOCHS, SEEDS = 3, 20
 PART_OF_THE_SET = 40
 """For the losses, a part has this share of the set, as in a file that is far larger than the window."""
@@ -49,8 +50,8 @@ LIMIT_FILES = (("memory.max", "memory.peak"), ("memory.limit_in_bytes", "memory.
 
 HEADING = """# Training from a file larger than memory
 
-`--stream` reads the data file while training. 784-70-30-10, batch 500, float32. What the columns mean stands below each
-table.
+`--stream` reads the data file while training. 784-70-30-10, batch 500, float32. The text below
+each table explains its columns.
 
 """
 
@@ -115,9 +116,8 @@ def write(path: Path, layout: Layout, rows: int, X: Array, labels: Array) -> int
     with h5py.File(path, "w") as file:
         X_file = file.create_dataset("X", (rows, FEATURES), layout.dtype, **layout.options)
         Y_file = file.create_dataset("Y", (rows,), "uint8")
-        step = 8_192 * max(1, WRITTEN_ROWS // 8_192)
-        for start in range(0, rows, step):
-            count = min(step, rows - start)
+        for start in range(0, rows, WRITTEN_ROWS):
+            count = min(WRITTEN_ROWS, rows - start)
             chosen = rng.integers(len(X), size=count)
             block = X[chosen] ^ (rng.integers(0, 4, (count, 1)).astype(np.uint8) * (X[chosen] > 0))
             X_file[start : start + count] = block if layout.dtype == "uint8" else block / np.float32(255)
@@ -229,7 +229,7 @@ class Losses:
 def losses(
     variant: str, X: Array, labels: Array, seeds: int, folder: Path, progress: Progress
 ) -> tuple[Losses, Losses]:
-    """Of rows in the order of the set, and of rows that are sorted by their class."""
+    """The losses with the rows in the order of the set, and with rows that are sorted by their class."""
     environment = worker_environment(os.environ, 1, native_blas=True)
     by_class = np.argsort(labels, kind="stable")
     found: list[list[float]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import perf_counter, process_time
@@ -89,7 +90,7 @@ class Session:
             start = perf_counter()
             while perf_counter() - start < limit_s:
                 rows = np.sort(rng.choice(len(X), batch, replace=False))
-                done += len(X[rows]) + 0 * len(Y[rows])
+                done += min(len(X[rows]), len(Y[rows]))
             return done / (perf_counter() - start)
 
     def disk(self, report: Progress, path: str) -> float:
@@ -99,12 +100,12 @@ class Session:
     def losses(self, report: Progress, request: dict[str, Any], batch: int, epochs: int, seeds: int) -> list[float]:
         """The loss on all rows after some epochs, for each seed of weights and order."""
         found = []
-        whole = load(Request.from_json({**request, "source": {**request["source"], "part_rows": None}}).source)
         asked = Request.from_json(request)
+        whole = load(replace(asked.source, part_rows=None))
         X, Y = whole.arrays(asked.network.layers[-1], np.float32)
         for seed in range(seeds):
             report(f"seed {seed}", seed / seeds)
-            it = Loader().prepare(Request.from_json({**request, "seed": seed}), report)
+            it = Loader().prepare(replace(asked, seed=seed), report)
             instance = it.subject.make()
             for index in islice(it.subject.walk(batch), epochs * (it.subject.samples // batch)):
                 instance.train_step(it.subject.X, it.subject.Y, index)

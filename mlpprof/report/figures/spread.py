@@ -71,7 +71,7 @@ def thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
 class Curve:
     """A variant's time per sample; points: (batch, median, low, high), seconds per sample, by batch size.
 
-    On other axes than the usual ones, each point is what they say.
+    With other `Axes`, the points have their size in place of the batch, and seconds of their time.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Axes:
-    """What a line of scaling shows, and over what. at: for a point, '200 µs at batch 30'."""
+    """The names of both axes. at: the word before the size of a point, as 'batch' in '200 µs at batch 30'."""
 
     time: str = "time per sample"
     size: str = "batch size"

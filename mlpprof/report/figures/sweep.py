@@ -7,9 +7,8 @@ different classes of machines are never in one figure of scaling.
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from statistics import median
@@ -44,7 +43,7 @@ DARK = 0.5
 """The text is light on a colour of less luminance than this."""
 
 MOST_GROUPS = 6
-"""There are no more figures of scaling by batch, and as many by size, for a class of machines."""
+"""A class of machines has at most this many figures of scaling by batch size, and as many by network size."""
 
 BY_SIZE = Axes("time per step", "weights of the network", "weights")
 
@@ -65,13 +64,15 @@ def sweep_pictures(sweep: Sweep) -> dict[str, bytes]:
             top += height
         title = _map_title(sweep)
         description = _map_text([(machine, one) for machine, winners in found.items() for one in winners])
-        pictures = {"sweep.png": png_bytes(sheet), "sweep.svg": standalone_svg(sheet, title, description).encode()}
+        pictures = _files("sweep", sheet, title, description)
     for machine in found:
-        for drawing in scaling_drawings(sweep, machine):
-            sheet = drawing.sheet()
-            pictures[f"{drawing.name}.png"] = png_bytes(sheet)
-            pictures[f"{drawing.name}.svg"] = standalone_svg(sheet, drawing.title, drawing.description).encode()
+        for one in scaling_drawings(sweep, machine):
+            pictures |= _files(one.name, one.sheet(), one.title, one.description)
     return pictures
+
+
+def _files(name: str, sheet: Sheet, title: str, description: str) -> dict[str, bytes]:
+    return {f"{name}.png": png_bytes(sheet), f"{name}.svg": standalone_svg(sheet, title, description).encode()}
 
 
 def map_drawing(sweep: Sweep, machine: str) -> Drawing | None:
@@ -110,8 +111,7 @@ def _by_size(cell: SweepCell) -> tuple[Setting, int, int] | None:
 
 def weights(layers: str) -> int:
     """The number of weights of a network, without biases: '784-30-10' has 784 x 30 + 30 x 10."""
-    sizes = [int(size) for size in re.findall(r"\d+", layers)]
-    return sum(one * later for one, later in pairwise(sizes))
+    return sum(n_in * n_out for n_in, n_out in pairwise(map(int, layers.split("-"))))
 
 
 def _scaling(
@@ -129,33 +129,30 @@ def _scaling(
         for name, step_s in ((cell.target, cell.step_s), (cell.over, cell.over_s)):
             if name is not None and step_s is not None:
                 groups[setting][name][size].append(step_s / share)
-    kind = shown.at
-    drawn = 0
-    for setting, targets in groups.items():
-        curves = [
-            Curve(
-                name,
-                names.index(name),
-                tuple((size, *(median(targets[name][size]),) * 3) for size in sorted(targets[name])),
-            )
-            for name in names
-            if len(targets.get(name, ())) > 1
-        ][:MOST_CURVES]
-        if not curves or drawn == MOST_GROUPS:
-            continue
-        drawn += 1
-        words = setting_words(*setting)
+    curves_of = {setting: _curves(names, targets)[:MOST_CURVES] for setting, targets in groups.items()}
+    drawn = [(setting, curves) for setting, curves in curves_of.items() if curves][:MOST_GROUPS]
+    for number, (setting, curves) in enumerate(drawn, start=1):
         texts = (
             f"{one.name} from {format_time(one.points[0][1])} at {one.points[0][0]:,} to "
             f"{format_time(one.points[-1][1])} at {one.points[-1][0]:,}"
             for one in curves
         )
         yield Drawing(
-            slug("scaling", kind, _number(sweep, machine), drawn),
-            f"{shown.time.capitalize()} by {shown.size}: {words}",
+            slug("scaling", shown.at, _number(sweep, machine), number),
+            f"{shown.time.capitalize()} by {shown.size}: {setting_words(*setting)}",
             f"Lines on logarithmic axes, {shown.time} on {machine}: {'; '.join(texts)}",
             partial(scaling_curves, curves, shown=shown),
         )
+
+
+def _curves(names: Sequence[str], targets: Mapping[str, Mapping[int, Sequence[float]]]) -> list[Curve]:
+    """The curves of those names that have two sizes or more. targets: name -> size -> seconds."""
+    curves = []
+    for number, name in enumerate(names):
+        medians = {size: median(seconds) for size, seconds in sorted(targets.get(name, {}).items())}
+        if len(medians) > 1:
+            curves.append(Curve(name, number, tuple((size, *(middle,) * 3) for size, middle in medians.items())))
+    return curves
 
 
 def _number(sweep: Sweep, machine: str) -> int:

@@ -18,7 +18,7 @@ from mlpprof.results.json import plain_object
 from mlpprof.results.sweep import DONE, Sweep
 
 MOST_ROWS = 1_000
-"""A table of the page has no more rows; sweep.csv has all cells."""
+"""A table of the page has at most this many rows; sweep.csv has all cells."""
 
 LONGEST_DATA = 1_000_000
 """If the data would be longer than this many characters, they are left out of the page."""
