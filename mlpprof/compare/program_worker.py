@@ -10,7 +10,7 @@ import base64
 import io
 import queue
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,8 @@ class Session:
         self._writes = writes
         step = StepPlace.parse(subject["step"])
         self._steps = subject["steps"]
+        if subject["by_processor"]:
+            self._gate = StepGate(process_time)
         self._jobs.put(lambda: run_paused(runnable, step, self._gate, writes))
         self._require_more(self._gate.arrived())
         return {"dtype": "", "spans_steps": False, "compiles": False}

@@ -191,7 +191,8 @@ def _function_of(node: ast.expr, events: list[Event], least_bytes: int) -> str:
             case ast.BinOp() | ast.UnaryOp() | ast.Compare(comparators=[_]) if found is not None:
                 names.add(found.__name__)
             case ast.Call(func=ast.Attribute(attr=called), keywords=[]) if found is not None:
-                names.add(called if getattr(np, called, None) is found and len(node.args) == found.nin else "")
+                is_whole = getattr(np, called, None) is found and len(node.args) == len(events[0].operands)
+                names.add(called if is_whole else "")
             case _:
                 return ""
     is_unpacked = isinstance(node, ast.Call) and any(isinstance(one, ast.Starred) for one in node.args)
@@ -299,8 +300,7 @@ class _Places:
         if node not in self.names:
             return self.code.text(node)
         function = self.large.functions[node]
-        found = getattr(np, function)
-        taken = operands_of(node)[: found.nin if isinstance(found, np.ufunc) else 2]
+        taken = operands_of(node)[: getattr(getattr(np, function), "nin", 2)]
         operands = ", ".join(self.text(one, helper, numpy) for one in taken)  # the name np.square contains an exponent
         return f'{helper}("{self.names[node]}", {numpy}.{function}, {operands})'
 

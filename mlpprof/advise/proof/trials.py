@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from time import get_clock_info
 from typing import TypeVar
 
 import numpy as np
@@ -37,6 +38,9 @@ ESTIMATE_BLOCKS = 4
 
 MOST_RUNS = 120
 """A proof runs the program no more often."""
+
+FINEST_S = 1e-6
+"""If the clock of the processor time is coarser than this, the clock on the wall times the estimates."""
 
 PARTS = 5
 """Finding the cures takes one of so many parts of the time that a proof takes."""
@@ -114,12 +118,18 @@ class ProgramTrials:
     def _estimated(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float] | MlpprofError:
         def run() -> list[float]:
             self._spend(len(requests))
-            live = self.race_of([self._subject(one) for one in requests], self.environment, blocks=ESTIMATE_BLOCKS)
+            subjects = [replace(self._subject(one), by_processor=self._by_processor) for one in requests]
+            live = self.race_of(subjects, self.environment, blocks=ESTIMATE_BLOCKS)
             live.run(progress)
             [turns_s] = live.race().turns_s
             return [float(np.exp(np.median(block_log_ratios(turns_s, 0, i)))) for i in range(1, len(requests))]
 
         return self.answer(run)
+
+    @property
+    def _by_processor(self) -> bool:
+        """Whether the processor time of one thread says how fast a step is, also where other programs run."""
+        return self.environment.threads == 1 and get_clock_info("process_time").resolution < FINEST_S
 
     def executed(self, request: ProgramRequest, lines: Lines, progress: Progress) -> Executed | MlpprofError:
         """What some lines compute in their first executions, and how long they take, or why it is not known."""
