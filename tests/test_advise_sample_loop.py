@@ -331,6 +331,35 @@ def test_a_function_that_other_code_calls_still_takes_a_single_sample():
 
 
 @pytest.mark.parametrize(
+    ("bounds", "taken"),
+    [
+        ("10 * k, 10 * k + 10", "row = slice(rows.start, rows.stop)\n"),
+        ("k - 1, k + 9", "row = np.asarray(rows)\n"),  # it may begin at -1
+        ("0, 20, 2", "row = np.asarray(rows)\n"),
+    ],
+)
+def test_the_rows_of_a_range_that_every_caller_gives_are_a_slice(bounds, taken):
+    text = VECTORS + textwrap.dedent(
+        f"""\
+        def update(rows):
+            total = np.zeros_like(W1)
+            for row in rows:
+                total += np.outer(X[row], np.tanh(X[row] @ W1))
+            W1[:] -= 0.1 * total
+
+
+        def step():
+            k = 1
+            update(range({bounds}))
+        """
+    )
+    after, why_not = edited(text)
+    assert after is not None, why_not
+    assert taken in after
+    np.testing.assert_allclose(parameters_after(text)[0], parameters_after(after)[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize(
     ("line", "why"),
     [
         ("count += 1", "`count += 1` in line 19, which does not depend on the sample"),
