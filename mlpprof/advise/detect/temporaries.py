@@ -98,7 +98,7 @@ def is_only_multiplied(event: Event, graph: Graph) -> bool:
     readers = [
         one
         for one in graph.events[event.index + 1 : graph.trace.died.get(root, len(graph.events))]
-        if not one.is_own and not one.is_view and any(value.root == root for value in one.inputs)
+        if not one.is_own and not one.is_view and one.name != "len" and any(value.root == root for value in one.inputs)
     ]
     return bool(readers) and all(one.kind == PRODUCT for one in readers)
 
