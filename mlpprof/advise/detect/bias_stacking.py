@@ -9,7 +9,7 @@ import numpy as np
 
 from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, by_hand, facts, indices
 from mlpprof.advise.cures.bias_stacking import with_slices
-from mlpprof.instrument.numpy_costs import FILL, PRODUCT
+from mlpprof.instrument.numpy_costs import COPY, FILL, PRODUCT
 from mlpprof.programs.record.arrays import upright
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import seconds_of
@@ -37,7 +37,7 @@ def detect(graph: Graph) -> list[Candidate]:
     stacks: dict[int, tuple[list[Event], str]] = {}
     for event in graph.last:
         for number, value in enumerate(event.inputs):
-            is_weighed = any(other.root in graph.parameters for other in event.inputs)
+            is_weighed = bool(value.trims) and any(_is_weights(other.root, event, graph) for other in event.inputs)
             if value.trims and (value.root not in stacks or (is_weighed and not weighed.get(value.root))):
                 places = [_ones(event, number, k) for k, trim in enumerate(value.trims) if trim in seen]
                 place = next((place for place in places if place is not None), None)
@@ -62,6 +62,12 @@ def detect(graph: Graph) -> list[Candidate]:
     return [_candidate(makers, forms[place], whole, added_s[place], graph) for place, makers in by_place.items()]
 
 
+def _is_weights(root: int, event: Event, graph: Graph) -> bool:
+    """Whether a buffer holds weights, or weights and biases that the step has stacked."""
+    stacks = (maker for maker in graph.makers(root, event.index) if maker.kind == COPY and not maker.writes)
+    return root in graph.parameters or any(one.root in graph.parameters for maker in stacks for one in maker.inputs)
+
+
 def _without_stacking_s(root: int, graph: Graph) -> float:
     """Seconds per step of what the cure adds: sums of products and biases, and the sums that are their gradients."""
     seconds = 0.0
@@ -72,7 +78,7 @@ def _without_stacking_s(root: int, graph: Graph) -> float:
         if not is_product or root not in roots or not isinstance(event.result, np.ndarray):
             continue
         other = operands[1 - roots.index(root)]
-        if roots[1 - roots.index(root)] in graph.parameters:
+        if _is_weights(roots[1 - roots.index(root)], event, graph):
             seconds += seconds_of(partial(np.add, event.result, event.result[:1]))
         else:
             seconds += seconds_of(partial(np.sum, other, axis=0))
