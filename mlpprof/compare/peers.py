@@ -22,7 +22,7 @@ from mlpprof.compare.entrants import (
 from mlpprof.compare.error_bounds import IN_PROCESS
 from mlpprof.compare.live_race import Chosen, EntrantWrong, ProcessRace
 from mlpprof.compare.replicate import EntrantDied, StartWorker
-from mlpprof.compare.verdict import part_of, verdict_of
+from mlpprof.compare.verdict import replicate_of, verdict_of
 from mlpprof.data import peek
 from mlpprof.errors import MissingExtra, UsageError, did_you_mean
 from mlpprof.process import Progress
@@ -150,10 +150,10 @@ def measure_row(
             subjects, check="losses", all_take_part=False, blocks=effort.blocks, turn_s=effort.turn_s, start=start
         )
         try:
-            live.run(part_of(progress, 0, 1 + effort.finals))
+            live.run(replicate_of(progress, 0, 1 + effort.finals))
             live.keep(finalists([one.entrant.subject.variant for one in live.chosen], live.race()))
             for done in range(1, 1 + effort.finals):
-                live.run(part_of(progress, done, 1 + effort.finals))
+                live.run(replicate_of(progress, done, 1 + effort.finals))
         except (EntrantDied, EntrantWrong) as failure:
             failed[failure.variant] = str(failure)
             continue

@@ -30,14 +30,14 @@ from mlpprof.instrument.needed_work import needed_products
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.limits import WORKER, Limits
 from mlpprof.model import Network
-from mlpprof.process import Progress, Worker
+from mlpprof.process import Progress, Worker, part_of
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.results import Race
 from mlpprof.results.json import plain
 from mlpprof.workloads import resolve
 from reports.program import Program, out_option
-from reports.studies.study import FOLDER, Study, part_of
+from reports.studies.study import FOLDER, Study
 
 BASE = "sliced"
 RUNGS = (BASE, "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "blocked")
