@@ -318,7 +318,13 @@ def _remade(node: cst.CSTNode, batch: Batch, rewriter: _Rewriter) -> NodeChange 
     form, layout = batch.forms.get(node, (Form.SAME, Layout.NUMBER))
     summed = batch.sums.get(node)
     if form is Form.SAME and summed is None:
-        return None
+        is_sum = isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "sum"
+        if not is_sum or layout is not Layout.VECTOR:
+            return None
+        # Python's own sum of a matrix is a row; NumPy's is that of all numbers, as for a single sample.
+        return lambda updated: cst.ensure_type(updated, cst.Call).with_changes(
+            func=expression(f"{numpy_name(tree.module)}.sum")
+        )
     total = batch.totals.get(node)
     if summed is not None and (summed not in _REDUCED or (node in batch.unsummed and total is None)):
         raise NotBatched(f"`{tree.code(node)}`")
@@ -412,6 +418,10 @@ class _Rewriter:
         return f"{self._np}.dot({left}, {right})"
 
     def _with_axis(self, node: cst.BaseExpression, layout: Layout, keeps: bool) -> str:
+        match node:
+            case cst.Call(func=cst.Name(value="max" | "min" | "sum" as name), args=[one]) if layout is Layout.VECTOR:
+                keeping = ", keepdims=True" if keeps else ""  # Python's own function goes through the numbers
+                return f"{self._np}.{name}({self.tree.code(one.value)}, axis=-1{keeping})"
         if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
             raise NotBatched(f"`{self.tree.code(node)}`")
         added = ["axis=0" if layout is Layout.COLUMN else "axis=-1"]
