@@ -248,6 +248,17 @@ def test_a_program_of_few_steps_is_timed_with_those(written, steps, blocks):
 
 
 @pytest.mark.slow
+def test_a_program_that_ends_earlier_than_in_the_first_replicate_is_timed_again_with_fewer_steps(written, tmp_path):
+    text = TRAINING.replace("RATE", "0.01") + "import pathlib\nmark = pathlib.Path({!r})\nsteps = "
+    text += "5 if mark.exists() else 1_000_000\nmark.touch()\nfor number in range(steps):\n    step()\n"
+    names = ("old", "new")
+    live = race_of(*(written(f"{one}.py", text.format(str(tmp_path / one)), allow_writes=True) for one in names))
+    live.run(quiet)
+    live.run(quiet)
+    assert [turns_s.shape[0] for turns_s in live.race().turns_s] == [2, 2]
+
+
+@pytest.mark.slow
 def test_a_program_of_too_few_steps_is_refused_with_their_number(written):
     live = race_of(written("old.py", training()), written("new.py", training("0.02", steps=2)))
     with pytest.raises(UsageError, match=r"new.py makes 2 steps and ends; a comparison needs at least 3"):
