@@ -108,3 +108,12 @@ def test_other_shapes_and_dtypes_get_other_arrays():
         space["X"], space["W"], space["b"] = (np.ones(shape, dtype) for shape in ((rows, 30), (30, 20), 20))
         assert space["step"]() == rows * 20 * 31
         assert space["step"]().dtype == dtype
+
+
+def test_a_product_that_the_operations_go_on_with_is_kept_too():
+    text = HEAD + "def step():\n    Z = X @ W\n    A = X @ W\n    return np.tanh(Z + b).sum() + A.sum()\n"
+    with recorded(text) as graph:
+        later = [event for event in graph.last if graph.site(event).line == text.count("\n")]
+        new = applied(graph.trace.sources, [kept_results(later, 64, graph)])[FILE]
+    assert 'Z = kept("step.Z", np.matmul, X, W)\n    A = kept("step.A", np.matmul, X, W)\n' in new
+    assert 'kept("step.Z", np.tanh, kept("step.Z", np.add, Z, b)).sum() + A.sum()\n' in new

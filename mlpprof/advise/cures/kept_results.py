@@ -18,7 +18,7 @@ import numpy as np
 
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
-from mlpprof.advise.editing.recorded_code import RecordedCode, bound_by, code_of, inside
+from mlpprof.advise.editing.recorded_code import RecordedCode, bound_by, code_of, inside, names_in
 from mlpprof.advise.in_place import elementwise, operands_of
 from mlpprof.advise.syntax import last_name
 from mlpprof.instrument.numpy_costs import PRODUCT
@@ -155,13 +155,27 @@ class _Large:
         executions: dict[ast.expr, list[Event]] = defaultdict(list)
         for event in code.graph.last:
             node = code.node(event)
-            if isinstance(node, ast.expr) and lines[0] <= node.lineno <= lines[1] and code.scope(node) is scope:
+            if isinstance(node, ast.expr) and code.scope(node) is scope:
                 executions[node].append(event)
+        within = {node for node in executions if lines[0] <= node.lineno <= lines[1]}
+        read = set[str]().union(*map(names_in, within))
+        executions = {
+            node: events
+            for node, events in executions.items()
+            if node in within or (events[0].kind == PRODUCT and self._is_given_to(node, read))
+        }
         self.functions: dict[ast.expr, str] = {}
         for node, events in executions.items():
             name = _function_of(node, events, least_bytes)
             if name and self._is_held_here(node):
                 self.functions[node] = name
+
+    def _is_given_to(self, node: ast.expr, names: set[str]) -> bool:
+        """Whether an expression is assigned to one of these names: the operations may go on in its array."""
+        match self._code.parent(node):
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                return name in names
+        return False
 
     def _is_held_here(self, node: ast.expr) -> bool:
         above = self._code.parent(node)
