@@ -476,5 +476,24 @@ def test_an_object_that_the_step_makes_of_the_batch_gets_no_gradient_from_the_ta
     assert_trains_as(after, text)
 
 
+@pytest.mark.parametrize(
+    ("made", "functions"),
+    [
+        ("run(Node(X))", "def run(x):\n    seen[0] = x\n    return x @ W[0]\nseen = [0]\n"),
+        ("run(Node(X))", "def run(x):\n    seen.append(x)\n    return x @ W[0]\nseen = []\n"),
+    ],
+)
+def test_an_object_that_a_function_stores_may_still_be_asked_for_its_gradient(made, functions):
+    text = HEAD + TAPE.replace("{made} @ W[0]", made).replace("def step", f"{functions}def step")
+    assert not any("needs_gradient" in cured(text, cure) for cure in cures_of(text, dead_computation))
+
+
+def test_an_object_that_a_function_only_computes_with_gets_no_gradient():
+    run = "def run(x):\n    return x @ W[0]\n"
+    text = HEAD + TAPE.replace("{made} @ W[0]", "run(Node(X))").replace("def step", f"{run}def step")
+    [cure] = cures_of(text, dead_computation)
+    assert "run(Node(X, needs_gradient=False))" in cured(text, cure)
+
+
 def test_an_object_with_a_name_may_still_be_asked_for_its_gradient():
     assert not cures_of(HEAD + TAPE.replace("    out = {made}", "    x = Node(X)\n    out = x"), dead_computation)

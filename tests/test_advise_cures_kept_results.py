@@ -117,3 +117,72 @@ def test_a_product_that_the_operations_go_on_with_is_kept_too():
         new = applied(graph.trace.sources, [kept_results(later, 64, graph)])[FILE]
     assert 'Z = kept("step.Z", np.matmul, X, W)\n    A = kept("step.A", np.matmul, X, W)\n' in new
     assert 'kept("step.Z", np.tanh, kept("step.Z", np.add, Z, b)).sum() + A.sum()\n' in new
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "import multiprocessing.pool",
+        "if len(X) > 900:\n    from joblib import Parallel",
+        "class Tensor:\n    def __array_ufunc__(self, *operands):\n        history.append(operands)",
+        "def helper():\n    if len(X) > 900:\n        step()\ndef sigmoid(z):\n    helper()\n    return z.sum()",
+        "class Tensor:\n    def __rmul__(self, other):\n        history.append(other)\nt = Tensor()\n"
+        "def sigmoid(z):\n    return z * t if len(X) > 900 else 0",
+        "class Log:\n    def append(self, z):\n        self.total = z.sum()\ndef sigmoid(z):\n    history.append(z)",
+        "class Net:\n    def dot(self, z):\n        self.z = z\ndef sigmoid(z):\n    Net().dot(z)",
+        "def store(out):\n    history.append(out)\ndef sigmoid(z):\n    store(out=z)",
+        "def sigmoid(z):\n    return np.clip(z, 0, 1, z)",
+    ],
+    ids=["a pool", "joblib", "ufuncs", "itself", "a tape", "a list", "a method dot", "an argument out", "out by place"],
+)
+def test_what_code_that_did_not_run_may_hold_is_not_kept(extra):
+    text = HEAD + extra + "\ndef step():\n    Z = X @ W\n    sigmoid(Z)\n    return Z.sum()\n"
+    with recorded(text) as graph:
+        assert kept_results(graph.last, 64, graph) is None
+
+
+def test_a_power_of_a_name_is_not_kept_as_a_square():
+    lines = kept_in("k = 2", "return float(((X @ W) ** k).sum())")
+    assert lines is None or "square" not in "".join(lines)
+
+
+def test_a_name_that_is_read_after_a_break_keeps_its_array():
+    lines = kept_in(
+        "for n in range(3):",
+        "    Z = X @ W",
+        "    S = np.exp(Z)",
+        "    if n == 1: break",
+        "    Z = X @ W + n",
+        "return Z.sum() + S.sum()",
+    )
+    assert lines[2] == 'S = kept("step.S", np.exp, Z)'
+
+
+def test_two_edits_of_one_function_use_no_name_twice():
+    lines = ["A = np.tanh(X)", "B = A * 2", "_ = B.sum()", "A = np.exp(X)", "C = A * 3", "return float((B + C).sum())"]
+    text = HEAD + "def step():\n" + "".join(f"    {line}\n" for line in lines)
+    first = text.count("\n") - len(lines) + 1
+    with recorded(text) as graph:
+        lines_of_edits = [(first, first + 1), (first + 3, first + 4)]
+        groups = [[one for one in graph.last if graph.site(one).line in lines] for lines in lines_of_edits]
+        one, other = (kept_results(group, 64, graph) for group in groups)
+        new = applied(graph.trace.sources, [one, other])[FILE]
+    assert not one.conflicts_with(other)
+    old_space, new_space = {}, {}
+    exec(text, old_space)
+    exec(new, new_space)
+    for _ in range(3):
+        assert new_space["step"]() == old_space["step"]()
+
+
+def test_lists_and_subclasses_of_arrays_are_computed_as_before():
+    text = HEAD + "def step():\n    Z = np.dot(X, W)\n    return Z.sum(axis=0)\n"
+    with recorded(text) as graph:
+        new = applied(graph.trace.sources, [kept_results(graph.last, 64, graph)])[FILE]
+    space = {}
+    exec(new, space)
+    for rows in (np.ones((2, 30)), np.ones((2, 30)).tolist(), np.ones((3, 30)).tolist(), np.ma.ones((2, 30))):
+        space["X"] = rows
+        expected = np.dot(rows, space["W"]).sum(axis=0)
+        assert type(space["step"]()) is type(expected)
+        np.testing.assert_array_equal(space["step"](), expected)

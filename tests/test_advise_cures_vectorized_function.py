@@ -75,6 +75,11 @@ def test_a_dtype_of_the_results_and_a_comment_are_not_lost(function):
     assert cures_of(HEAD + function + STEP, slow_primitive) == ()
 
 
+def test_a_function_that_is_also_called_with_numbers_keeps_giving_numbers():
+    function = "def one(z):\n    return z if z > 0 else 0\nf = np.vectorize(one, otypes=[float])\nfirst = [one(0.5)]\n"
+    assert cures_of(HEAD + function + STEP, slow_primitive) == ()
+
+
 @pytest.mark.parametrize(("dtype", "kind"), [("float", "safe"), ("np.float32", "precision")])
 def test_the_results_keep_the_dtype_that_is_named(dtype, kind):
     function = "def one(z):\n    return 1 if z > 0 else 0\nf = np.vectorize(one, otypes=[{}])\n"

@@ -364,6 +364,7 @@ def test_python_s_own_max_and_sum_of_a_vector_become_those_of_numpy():
     [
         ("10 * k, 10 * k + 10", "row = slice(rows.start, rows.stop)\n"),
         ("k - 1, k + 9", "row = np.asarray(rows)\n"),  # it may begin at -1
+        ("0, len(X) - k", "row = np.asarray(rows)\n"),  # it is empty if it ends at -1
         ("0, 20, 2", "row = np.asarray(rows)\n"),
     ],
 )

@@ -501,10 +501,33 @@ def _made_of_the_batch(kind: ast.ClassDef, code: RecordedCode) -> list[ast.Call]
         match made:
             case ast.Call(func=ast.Name(id=name)) if name == kind.name and made not in within:
                 above, scope = code.parent(made), code.scope(made)
-                is_held_by_none = isinstance(above, ast.BinOp | ast.Attribute | ast.Call)
+                is_held_by_none = isinstance(above, ast.BinOp | ast.Attribute) or (
+                    isinstance(above, ast.Call) and _keeps_no_argument(above, code)
+                )
                 if is_held_by_none and scope in of_step and not isinstance(scope, ast.Module):
                     found.append(made)
     return found
+
+
+def _keeps_no_argument(call: ast.Call, code: RecordedCode) -> bool:
+    """Whether what is called is the program's own, and no function outside of a constructor stores a parameter."""
+    events = code.executions(call)
+    if not events or not all(one.is_own for one in events):
+        return False
+    for function in (one for one in code.nodes if isinstance(one, ast.FunctionDef) and one.name != "__init__"):
+        names = {one.arg for one in ast.walk(function.args) if isinstance(one, ast.arg)}
+        for node in inside(function):
+            above = code.parent(node)
+            if not isinstance(node, ast.Name) or node.id not in names or not isinstance(node.ctx, ast.Load):
+                continue
+            match above:
+                case ast.Assign(targets=targets, value=value) if value is node:
+                    if not all(isinstance(one, ast.Name) for one in targets):
+                        return False
+                case ast.Call(func=ast.Attribute(attr="append" | "add" | "insert" | "setdefault"), args=args):
+                    if node in args:
+                        return False
+    return True
 
 
 def _is_made_otherwise(kind: ast.ClassDef, code: RecordedCode) -> bool:

@@ -8,11 +8,12 @@ known from the source, also for code that did not run.
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -34,18 +35,24 @@ class {kind}:
         self.arrays = {{}}
 
     def __call__(self, name, function, *operands):
-        kind = name, function, *((getattr(one, "shape", ()), getattr(one, "dtype", type(one))) for one in operands)
+        kinds = ((type(one), getattr(one, "shape", ()), getattr(one, "dtype", None)) for one in operands)
+        kind = name, function, *kinds
         array = self.arrays.get(kind)
         if array is not None:
             return function(*operands, out=array)
         result = function(*operands)
-        if type(result) is {np}.ndarray:
-            if len(self.arrays) > 500:
+        is_known = all(isinstance(one, ({np}.ndarray, {np}.generic, int, float)) for one in operands)
+        if type(result) is {np}.ndarray and is_known:
+            if len(self.arrays) > 500 or sum(one.nbytes for one in self.arrays.values()) > 4e9:
                 self.arrays.clear()
             self.arrays[kind] = self.arrays.setdefault((name, result.shape, result.dtype), result)
         return result
 '''
-"""What is added to the program: an array has the shape and the dtype of the result, also where operands change."""
+"""What is added to the program: an array has the shape and the dtype of the result, also where operands change.
+
+The shape of a list is not known before it is converted, so its results are not kept. Batches of ever new shapes may not
+fill the memory: beyond 4 GB, all arrays are given up.
+"""
 
 REDUCTIONS = frozenset(("sum", "mean", "max", "min", "argmax", "argmin", "std", "var", "any", "all", "prod", "item"))
 """Functions and methods of arrays that return numbers, or new arrays."""
@@ -58,8 +65,21 @@ LOOKING = frozenset(("len", "float", "int", "print", "range", "isinstance", "typ
 
 PARTS_WITHOUT_VALUES = frozenset(("shape", "size", "ndim", "dtype", "nbytes", "itemsize"))
 
-HIDING = frozenset(("threading", "concurrent", "asyncio", "_thread", "locals", "globals", "vars", "exec", "eval"))
+HIDING = frozenset(
+    "threading concurrent asyncio _thread locals globals vars exec eval importlib __import__ multiprocessing joblib "  # noqa: SIM905
+    "dask ray gevent eventlet trio anyio greenlet http socketserver flask fastapi uvicorn gradio streamlit dash".split()
+)
 """If a program imports or calls one of these, other code may hold a local name, or run a function at the same time."""
+
+OPERATORS = frozenset(
+    f"__{prefix}{name}__"
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
+    for prefix in ("", "r", "i")
+) | frozenset(("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__", "__getitem__", "__setitem__"))
+"""Methods of a user's class that get an array as an operand or as an index, and may keep it for a tape."""
+
+OF_FUNCTIONS = frozenset(("__array_ufunc__", "__array_function__", "__array_prepare__", "__array_wrap__"))
+"""Methods of a user's class that get the operands of NumPy's functions."""
 
 MOST_CALLS = 3
 """An argument is followed through no more calls."""
@@ -104,18 +124,40 @@ def _hides(node: ast.AST) -> bool:
             return True
         case ast.Name(id=name) | ast.Attribute(attr=("locals" | "globals" | "vars") as name):
             return name in HIDING
+        case ast.FunctionDef(name=name) if name in OF_FUNCTIONS:
+            return True
     return isinstance(node, ast.AsyncFunctionDef)
 
 
 def _may_overlap(scope: Function, graph: Graph, code: RecordedCode) -> bool:
     """Whether a second execution may begin before the first one has ended, or where it ends is not plain."""
-    if any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Await | ast.Try | ast.Global) for one in inside(scope)):
+    unclear = ast.Yield | ast.YieldFrom | ast.Await | ast.Try | ast.Global | ast.Nonlocal
+    if any(isinstance(one, unclear) for one in inside(scope)):
         return True
     if isinstance(scope, ast.Module):
         return False
     calls = [event for event in graph.turn if event.is_own and code.function(event) is scope]
     is_nested = any(graph.events[index] in calls for event in calls for index in event.calls)
-    return is_nested or any(last_name(one.func) == scope.name for one in ast.walk(scope) if isinstance(one, ast.Call))
+    return is_nested or _may_call_itself(scope, code)
+
+
+def _may_call_itself(scope: ast.FunctionDef, code: RecordedCode) -> bool:
+    """Whether a function is named in what it calls, directly or through other functions, also where nothing ran."""
+    functions: dict[str, list[ast.FunctionDef]] = defaultdict(list)
+    for one in code.nodes:
+        if isinstance(one, ast.FunctionDef):
+            functions[one.name].append(one)
+    reached, new = set[str](), [scope]
+    while new:
+        called = [one.func for function in new for one in ast.walk(function) if isinstance(one, ast.Call)]
+        names = {last_name(one) for one in called}
+        if any(isinstance(one, ast.Name) and one.id not in functions for one in called):
+            names.add("__call__")
+        if scope.name in names:
+            return True
+        new = [function for name in names - reached for function in functions[name]]
+        reached |= names
+    return False
 
 
 def _helper(file: str, name: str, code: RecordedCode, edits: Edits) -> str | None:
@@ -147,11 +189,11 @@ def _helpers(file: str, code: RecordedCode) -> list[str]:
 class _Large:
     """The operations of a function whose results are large and held by nothing but its names.
 
-    functions: node -> the name of the function of NumPy.
+    functions: node -> the name of the function of NumPy. lines: those of the events, the first and the last.
     """
 
     def __init__(self, scope: Function, lines: tuple[int, int], least_bytes: int, code: RecordedCode) -> None:
-        self._scope, self._code = scope, code
+        self._scope, self._code, self.lines = scope, code, lines
         executions: dict[ast.expr, list[Event]] = defaultdict(list)
         for event in code.graph.last:
             node = code.node(event)
@@ -200,6 +242,8 @@ def _function_of(node: ast.expr, events: list[Event], least_bytes: int) -> str:
         match node:
             case ast.BinOp(op=ast.MatMult()) if is_product:
                 names.add("matmul")
+            case ast.BinOp(op=ast.Pow(), right=right) if found is not np.power and not _is_number(right):
+                return ""  # the exponent may be another one at another time
             case ast.Call(func=ast.Attribute(attr="dot" | "matmul" as called)) if is_product and len(node.args) == 2:
                 names.add(called)
             case ast.BinOp() | ast.UnaryOp() | ast.Compare(comparators=[_]) if found is not None:
@@ -211,6 +255,10 @@ def _function_of(node: ast.expr, events: list[Event], least_bytes: int) -> str:
                 return ""
     is_unpacked = isinstance(node, ast.Call) and any(isinstance(one, ast.Starred) for one in node.args)
     return next(iter(names)) if len(names) == 1 and not is_unpacked else ""
+
+
+def _is_number(node: ast.expr) -> bool:
+    return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant)
 
 
 def is_local(name: str, scope: Function, code: RecordedCode, calls: int = MOST_CALLS) -> bool:
@@ -234,7 +282,9 @@ def is_consumed(node: ast.expr, code: RecordedCode, calls: int = MOST_CALLS) -> 
     """Whether what an expression is in reads its array, and keeps neither it nor a view of it."""
     above = code.parent(node)
     match above:
-        case ast.BinOp() | ast.UnaryOp() | ast.Compare() | ast.Expr() | ast.FormattedValue() | ast.Delete():
+        case ast.BinOp() | ast.Compare():
+            return _is_of_arrays(above, code)
+        case ast.UnaryOp() | ast.Expr() | ast.FormattedValue() | ast.Delete():
             return True
         case ast.AugAssign(value=value) if value is node:  # a list would keep the rows
             events = code.executions(above)
@@ -249,24 +299,41 @@ def is_consumed(node: ast.expr, code: RecordedCode, calls: int = MOST_CALLS) -> 
         case ast.Subscript(value=value) if value is node:
             return not isinstance(above.ctx, ast.Load) or is_consumed(above, code, calls)
         case ast.Subscript():
-            return True
+            return _is_of_arrays(above, code)
         case ast.keyword(arg="out"):
             call = code.parent(above)
-            return call is not None and isinstance(code.parent(call), ast.Expr)
+            return isinstance(call, ast.Call) and _is_of_numpy(call, code) and isinstance(code.parent(call), ast.Expr)
         case ast.Call(func=function, args=args) if node in args:
             return _is_read_by(function, args.index(node), above, code, calls)
+    return False
+
+
+def _is_of_arrays(node: ast.expr, code: RecordedCode) -> bool:
+    """Whether no object of a user's class takes part in an operation: its method may keep the other operand."""
+    if not any(isinstance(one, ast.FunctionDef) and one.name in OPERATORS for one in code.nodes):
+        return True
+    plain = (np.ndarray, np.generic, int, float, slice, tuple)
+    events = code.executions(node)
+    return bool(events) and all(not one.is_own and all(isinstance(x, plain) for x in one.operands) for one in events)
+
+
+def _is_of_numpy(call: ast.Call, code: RecordedCode) -> bool:
+    match call.func:
+        case ast.Attribute(value=ast.Name(id=owner)):
+            return owner == code.numpy_name(code.file(call))
     return False
 
 
 def _is_read_by(function: ast.expr, place: int, call: ast.Call, code: RecordedCode, calls: int) -> bool:
     name = last_name(function)
     match function:
-        case ast.Attribute(value=ast.Name(id=owner)) if owner == code.numpy_name(code.file(call)):
+        case ast.Attribute() if _is_of_numpy(call, code):
             found = getattr(np, name, None)
             is_ufunc = isinstance(found, np.ufunc) and len(call.args) <= found.nin
-            return (is_ufunc or name in NEW_ARRAYS) and not any(isinstance(one, ast.Starred) for one in call.args)
+            is_new = name in NEW_ARRAYS and place < (3 if name in ("where", "clip") else 2)  # `out` may come next
+            return (is_ufunc or is_new) and not any(isinstance(one, ast.Starred) for one in call.args)
         case ast.Attribute(attr="dot"):
-            return True
+            return place == 0 and not code.functions("dot")
         case ast.Name(id=builtin) if builtin in LOOKING and not code.functions(builtin):
             return True
         case ast.Name(id=kept) if kept in _helpers(code.file(call), code):
@@ -279,6 +346,8 @@ def _is_read_by(function: ast.expr, place: int, call: ast.Call, code: RecordedCo
     names = [one.arg for one in (*called.args.posonlyargs, *called.args.args)][is_method:]
     is_plain = not called.decorator_list and isinstance(function, ast.Attribute) == is_method and place < len(names)
     is_lazy = any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Await) for one in inside(called))
+    if is_method and any(hasattr(kind, name) for kind in (list, dict, set, deque, SimpleQueue)):
+        return False  # it may as well be that of a list, which keeps the array
     return is_plain and not is_lazy and is_local(names[place], called, code, calls - 1)
 
 
@@ -300,8 +369,13 @@ class _Places:
             match call:
                 case ast.Call(args=[ast.Constant(value=str(name)), *_]):
                     self.taken.add(name)
+        self.taken |= {name for name, lines in self.code.kept_names.items() if lines != self._lines}
         for block in self._blocks(self.scope):
             self._place(block)
+
+    @property
+    def _lines(self) -> tuple[str, int, int]:
+        return self.code.file(self.scope), *self.large.lines
 
     def tops(self) -> Iterator[ast.expr]:
         """The operations that are not operands of others."""
@@ -366,6 +440,7 @@ class _Places:
         while name in self.taken:
             name, number = f"{stem} {number}", number + 1
         self.taken.add(name)
+        self.code.kept_names[name] = self._lines
         return name
 
     def _is_carried(self, name: str, block: list[ast.stmt]) -> bool:
@@ -405,6 +480,8 @@ class _Moment:
         for one in self.block[self.number :]:
             if one is not now and name in _loaded(one):
                 return False
+            if any(isinstance(part, ast.Break | ast.Continue) for part in ast.walk(one)):
+                break
             if name in _stored(one) and _is_plain(one):
                 return True
         return self._is_unread_outside(name)

@@ -65,7 +65,7 @@ def _changes(
 
 
 def _is_range(site: Site, graph: Graph) -> bool:
-    """Whether a loop runs over a parameter that every call gives a range, which begins at no negative number."""
+    """Whether a loop runs over a parameter that every call gives a range, between no negative numbers."""
     code = code_of(graph)
     loop = code.node_of(site)
     if not isinstance(loop, ast.For) or not isinstance(loop.iter, ast.Name):
@@ -87,10 +87,9 @@ def _is_range(site: Site, graph: Graph) -> bool:
 
 def _counts_up(node: ast.expr) -> bool:
     match node:
-        case ast.Call(func=ast.Name(id="range"), args=[_], keywords=[]):
-            return True
-        case ast.Call(func=ast.Name(id="range"), args=[start, _], keywords=[]):
-            return not any(isinstance(one, ast.Sub | ast.USub) for one in ast.walk(start))
+        case ast.Call(func=ast.Name(id="range"), args=[_] | [_, _] as ends, keywords=[]):
+            # A range to -1 is empty, a slice to -1 is nearly everything.
+            return not any(isinstance(one, ast.Sub | ast.USub) for end in ends for one in ast.walk(end))
     return False
 
 

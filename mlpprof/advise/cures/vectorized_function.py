@@ -87,6 +87,8 @@ def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> C
     if not function.decorator_list:
         if not makers or (dtype is None and any(map(_has_options, makers))):
             return None
+        if dtype is not None and _is_used_beside(function, makers, code):
+            return None  # a call with a number would get an array
         for one in makers:
             place = next((node for node in tree.all_at(Site.of(file, one)) if isinstance(node, cst.Call)), None)
             if place is None or code.file(one) != file:
@@ -94,6 +96,13 @@ def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> C
             changes[place] = lambda _: cst.Name(function.name)
     kind: CureKind = "safe" if dtype is None or dtype.endswith(("float", "float64")) else "precision"
     return transformed(kind, {file: code.graph.trace.sources[file]}, {file: lambda _: replaced(tree.module, changes)})
+
+
+def _is_used_beside(function: ast.FunctionDef, makers: list[ast.Call], code: RecordedCode) -> bool:
+    within = {node for one in makers for node in ast.walk(one)}
+    uses = (one for one in code.nodes if isinstance(one, ast.Name | ast.Attribute | ast.alias) and one not in within)
+    names = (one.name if isinstance(one, ast.alias) else last_name(one) for one in uses)
+    return function.name in names or any(code.texts_of_importers({code.file(function)}))
 
 
 def _dtype_of_results(makers: list[ast.Call]) -> str | None:

@@ -311,7 +311,8 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
         cures=tuple(one for one in (edit, written) if one is not None),
         cure="Change the array in place where the program replaces it by a new one of the same name."
         if edit is not None
-        else "Let NumPy write the results into arrays that are made once and used again in every step."
+        else "Let NumPy write the results into arrays that are made once and used again in every step, which "
+        "the class that the patch adds holds under names."
         if written is not None
         else _cure(lambda line: graph.place(replace(whole, line=line)), dict(cures[:MOST_LINES])),
         saved_s=(low - most_lost_s, high - least_lost_s),

@@ -51,6 +51,8 @@ class RecordedCode:
         self._parents: dict[ast.AST, ast.AST] = {}
         self._files: dict[ast.AST, str] = {}
         self._nodes: dict[tuple[str, int, int, int, int], ast.expr | ast.stmt] = {}
+        self.kept_names: dict[str, tuple[str, int, int]] = {}
+        """Under which names an edit keeps arrays -> the lines of that edit; several edits may be applied together."""
         for file, tree in graph.trees.items():
             if graph.is_ours(file):
                 continue
