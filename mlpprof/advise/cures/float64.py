@@ -716,6 +716,12 @@ def change_of(
         tree = SourceTree(graph.trace.sources[file])
         nodes: dict[cst.CSTNode, NodeChange] = {}
         outer = {id(one) for node in changes.astype for one in ast.walk(node) if one is not node}
+        for one in ast.walk(graph.trees[file]):  # what the program casts already needs no second cast
+            match one:
+                case ast.Call(func=ast.Attribute(value=inner, attr="astype"), args=[to, *_]) if (
+                    ast.unparse(to) == wanted
+                ):
+                    outer |= {id(one), id(inner)} & set(map(id, changes.astype))
         for held, make in (
             (changes.astype, cast_to),
             (changes.dtype, with_dtype),
