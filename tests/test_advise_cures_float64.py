@@ -441,3 +441,18 @@ def test_a_dtype_that_is_asked_for_counts_also_where_the_array_has_it_already():
     assert "np.asarray(data, dtype=np.float32)" in new
     with recorded(new) as graph:
         assert not doubles(graph)
+
+
+def test_what_the_program_casts_already_gets_no_second_cast():
+    text = """import numpy as np
+rng = np.random.default_rng(3)
+X, W = np.full((30, 20), 0.5, dtype=np.float32), np.full((20, 20), 0.1)
+def parameters():
+    return [W]
+def step():
+    mask = ((rng.random((30, 20)) < 0.8) / 0.8).astype(np.float32)
+    W[...] -= 1e-3 * (X.T @ (mask * (X @ W)))
+"""
+    once = patched(text)
+    assert "np.full((20, 20), 0.1, dtype=np.float32)" in once
+    assert once.count(".astype(np.float32)") == 1
