@@ -61,6 +61,11 @@ AS_FAST = 1.05
 RACE_ALLOWANCE = Allowance(processor_s=40.0)
 """What one process of a race may use. It times about a hundred turns, most of them of versions that are known."""
 
+NO_CLASS = (
+    f"there is no class in {MY_MLP}, or the file is empty; expected a class with the method train_step. Undo your last "
+    f"changes, or take {MY_MLP} from a new folder: mlpprof workshop new DIR"
+)
+
 PLACE = re.compile(rf"{re.escape(MY_MLP)}:(\d+)")
 
 
@@ -197,6 +202,8 @@ def examine(
         seconds = time.monotonic() - begun_s
         return Examined(course, exercise, folder, conditions, trained, result, answer.get("step", ""), mixed, seconds)
 
+    if trained is not None and b"class " not in source:
+        return examined(_failed(begun, "load", NO_CLASS, source), {})
     try:
         with allowing(Allowance(processor_s=exercise.longest_s)):
             if trained is None:

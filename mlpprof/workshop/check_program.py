@@ -44,7 +44,7 @@ def examine_program(
     LearnersProgram or WorkerDied if the program does not come so far.
     """
     answer: dict[str, Any] = {"wrong": None, "networks": 0, "broken": None, "prints": None, "uncounted": [], "step": ""}
-    source = file.read_text(encoding="utf-8", errors="replace")
+    source = file.read_text(encoding="utf-8-sig", errors="replace")
     answer["wrong"] = foreign_import(source, file.name, exercise.goal != "solve")
     if answer["wrong"] is not None:
         return answer
