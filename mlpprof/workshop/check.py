@@ -55,6 +55,9 @@ from mlpprof.workshop.folder import place_of, require_folder
 from mlpprof.workshop.result import LONGEST_TEXT, Ratio, Result, Speed
 from mlpprof.workshop.solutions import WrittenVersion, solved_in, written_versions
 
+LIMITS_S = 10.0
+"""In the free exercise, the race leaves this much time for the comparison with the limits of the machine."""
+
 AS_FAST = 1.05
 """If no gain is required, a version that is slower by less than this factor passes, as an unchanged version has to."""
 
@@ -256,22 +259,22 @@ def race(examined: Examined, guess: float | None, progress: Progress, as_used: b
     as_used: also time a fresh process. Code that fails only here has failed the exercise. Raises WorkerKilled if
     somebody else ended a worker.
     """
-    begun_s = time.monotonic()
+    ends_s = time.monotonic() + examined.conditions.whole_s - examined.seconds
     source = (examined.folder / MY_MLP).read_bytes()
     try:
-        result = _raced(replace(examined, result=replace(examined.result, guess=guess)), progress, as_used)
+        result = _raced(replace(examined, result=replace(examined.result, guess=guess)), ends_s, progress, as_used)
     except WorkerKilled:
         raise
     except (VariantError, WorkerDied, CheckFailed) as problem:
         return _failed(replace(examined.result, guess=guess), "speed", str(problem), source)
     if result.outcome == "inconclusive":
         return result
-    left_s = examined.conditions.whole_s - examined.seconds - (time.monotonic() - begun_s)
+    left_s = ends_s - time.monotonic()
     found = next_bottleneck(examined.folder / MY_MLP, examined.course, examined.trained, left_s, progress)
     return replace(result, bottleneck=printable(found)[:LONGEST_TEXT])
 
 
-def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
+def _raced(examined: Examined, ends_s: float, progress: Progress, as_used: bool) -> Result:
     exercise, conditions, trained = examined.exercise, examined.conditions, examined.trained
     share = None if exercise.goal == "measure" else exercise.share
     used = None
@@ -284,9 +287,12 @@ def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
             live = variant_race(
                 requests, trained.batch, conditions.environment, blocks=conditions.blocks, rarely=places.rarely
             )
-        budget_s = min(conditions.budget_s, conditions.whole_s - examined.seconds)
+        begun_s = time.monotonic()
+        budget_s = ends_s - begun_s - (LIMITS_S if exercise.is_free else 0.0)
         speed = measure_speed(live, places, share, conditions.procedure, budget_s, progress)
-        if speed.outcome != "pass" and _is_below(speed) and trained is not None:
+        now_s = time.monotonic()
+        has_time = (now_s - begun_s) / speed.processes < ends_s - now_s  # the profiles take about as long as a process
+        if speed.outcome != "pass" and _is_below(speed) and trained is not None and has_time:
             speed = replace(speed, lost=lost_time(live.waterfall(progress)))
         machine = live.described["machine"]
         if as_used and trained is not None:

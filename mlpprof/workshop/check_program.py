@@ -5,6 +5,7 @@ The program runs unchanged in processes of its own, as in `mlpprof compare`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,21 +57,30 @@ def examine_program(
         answer["step"] = mine.request.step
         training = comparer.training(subject_of(solution), mine, progress)
         if not training.is_same:
-            answer["wrong"] = f"{file.name} {training.relation} the solution: {training.reason}{_hint(training)}"
+            reason = without_options(training.reason)
+            answer["wrong"] = f"{file.name} {training.relation} the solution: {reason}{_hint(training, solution)}"
             return answer
         answer["trained"] = training.reason
         broken = broken_fact(Counts(None, counted(mine, environment, progress)), exercise.at_most)
     except WorkerDied:
         raise
     except MlpprofError as error:
-        raise LearnersProgram(str(error)) from error
+        raise LearnersProgram(without_options(str(error))) from error
     if broken is not None:
         answer["broken"] = asdict(broken)
     return answer
 
 
-def _hint(training: Training) -> str:
+def without_options(message: str) -> str:
+    """Leave out the parts of a message that name options of other commands, because a check does not have them."""
+    parts = re.split(r"(?<=[.;]) ", message)
+    return " ".join(part for part in parts if "--" not in part).rstrip(".;")
+
+
+def _hint(training: Training, solution: WrittenVersion) -> str:
     """Return what to look at; nothing if that is not known."""
+    if training.notes:
+        return f". {'; '.join(training.notes)}".replace(solution.path.name, "the solution")
     if training.parameter is None or not training.first_step:
         return ""
     if training.first_step == 1:
