@@ -78,14 +78,14 @@ def without_options(message: str) -> str:
 
 
 def _hint(training: Training, solution: WrittenVersion) -> str:
-    """Return what to look at; nothing if that is not known."""
-    if training.notes:
-        return f". {'; '.join(training.notes)}".replace(solution.path.name, "the solution")
-    if training.parameter is None or not training.first_step:
-        return ""
-    if training.first_step == 1:
-        return f". Look at the gradient and at the update of {training.parameter}"
-    return ". The first step is right, so look at what one step leaves for the next, such as a sum or a reused array"
+    """Return what to look at, and what else is known of the training."""
+    parts = [f"{note[0].upper()}{note[1:]}" for note in training.notes]
+    if training.parameter is not None and training.first_step == 1:
+        parts.insert(0, f"Look at the gradient and at the update of {training.parameter}")
+    elif training.parameter is not None and training.first_step and not parts:
+        reused = "such as a sum or a reused array"
+        parts.append(f"The first step is right, so look at what one step leaves for the next, {reused}")
+    return "".join(f". {part}" for part in parts).replace(solution.path.name, "the solution")
 
 
 def counted(subject: ProgramSubject, environment: Environment, progress: Progress) -> Sequence[Operation]:
