@@ -116,7 +116,7 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
             "The verdict is about time only; to leave this check out, add --no-check",
         )
     notes = [
-        f"{name} also changes {_listed(rest)}, which the other has no counterpart of"
+        f"{name} also changes {_listed(rest)}, and nothing in the other program corresponds to that"
         for name, rest in zip(names, left, strict=True)
         if rest
     ]

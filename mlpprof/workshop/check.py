@@ -392,7 +392,7 @@ def _failed(result: Result, stage: str, message: str, source: bytes, line: int |
         named = PLACE.search(message)
         line = None if named is None else int(named.group(1))
     text = _line_text(source, line)
-    shown = printable(message)[:LONGEST_TEXT]
+    shown = printable(" ".join(message.split()))[:LONGEST_TEXT]
     return replace(result, outcome="fail", stage=stage, message=shown, line=line if text else None, text=text)
 
 

@@ -79,13 +79,14 @@ def without_options(message: str) -> str:
 
 def _hint(training: Training, solution: WrittenVersion) -> str:
     """Return what to look at, and what else is known of the training."""
-    parts = [f"{note[0].upper()}{note[1:]}" for note in training.notes]
+    notes = [note.replace(solution.path.name, "the solution") for note in training.notes]
+    parts = [f"{note[0].upper()}{note[1:]}" for note in notes]
     if training.parameter is not None and training.first_step == 1:
         parts.insert(0, f"Look at the gradient and at the update of {training.parameter}")
     elif training.parameter is not None and training.first_step and not parts:
         reused = "such as a sum or a reused array"
         parts.append(f"The first step is right, so look at what one step leaves for the next, {reused}")
-    return "".join(f". {part}" for part in parts).replace(solution.path.name, "the solution")
+    return "".join(f". {part}" for part in parts)
 
 
 def counted(subject: ProgramSubject, environment: Environment, progress: Progress) -> Sequence[Operation]:
