@@ -17,6 +17,7 @@ from reports.workshop.planted import AT_LINE, PLANTS, Plant, swap
 from reports.workshop.raced import PATTERN, SLOW, Ended, Raced, chosen, earlier_pieces
 from reports.workshop.raced import run as run_raced
 from reports.workshop.raced import table as raced_table
+from reports.workshop.seconds import Watch
 from reports.workshop.submissions import (
     Outcome,
     Submission,
@@ -146,3 +147,17 @@ def test_a_raced_study_goes_on_after_the_submissions_that_are_known(tmp_path):
     assert study(3, known)[:2] == known
     assert (len(asked), earlier) == (3, [{"minutes": 7.0}])
     assert earlier_pieces(tmp_path / "raced.json", "another code") == ([], [])
+
+
+def test_the_seconds_of_a_check_are_those_before_in_and_after_its_race():
+    times = iter([0.0, 2.0, 7.0, 8.0])
+    watch = Watch(lambda what, share: None, lambda: next(times))
+    for what in (
+        "loading my_mlp.py",
+        "counting",
+        "process 1 of 2: loading",
+        "process 2 of 2: racing",
+        "loading the data",
+    ):
+        watch(what, 0.5)
+    assert watch.seconds() == [2.0, 5.0, 1.0]
