@@ -21,11 +21,11 @@ from matplotlib.figure import Figure
 
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.machine.blas import worker_environment
-from mlpprof.process import Progress, Worker
+from mlpprof.process import Progress, Worker, part_of
 from mlpprof.report.numbers import digits
 from reports.program import Program, markdown_table, out_option
 from reports.studies.shapes_worker import PRODUCTS
-from reports.studies.study import FOLDER, Study, part_of, write_figure
+from reports.studies.study import FOLDER, Study, write_figure
 
 WORKER = "reports.studies.shapes_worker"
 WIDTHS, QUICK_WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024), (8, 64, 256)
@@ -79,9 +79,9 @@ def shapes_text(measured: Measured) -> str:
         "",
         f"Each figure is a share of the peak, {digits(measured.peak)} GFLOP/s: the rate of large square products of "
         "NumPy's BLAS, in float32. Layers have n neurons and n inputs, everything runs on one thread, and the best of "
-        "several turns counts. What it takes to call a library is part of its figures: one call per product for "
-        "NumPy's BLAS and PyTorch, and one for up to 32 products for JAX and TensorFlow. `blocked` repeats a product "
-        "within compiled code, from matrices that lie in its panels. A share above 100 % is faster than large squares.",
+        "several turns counts. What it takes to call a library is part of its figures: one call per product, and for "
+        "JAX one for up to 32 products. `blocked` repeats a product within compiled code, from matrices that lie in "
+        "its panels. A share above 100 % is faster than large squares.",
         "",
         *_summary(measured),
         *(f"\n{name} took no part: {why}" for name, why in measured.absent.items()),

@@ -1,14 +1,14 @@
 """The worker of the study of shapes: the three products of a layer, by every library that is installed.
 
-The layer has as many inputs as neurons, n, and the batch has m samples. Its products are those of `PRODUCTS`. Products
-take less time than a call of a compiled function, so a call makes several:
+The layer has as many inputs as neurons, n, and the batch has m samples. Its products are those of `PRODUCTS`. A small
+product takes less time than a call of JAX's compiled function, so what is timed makes several:
 
 - forward and back go through several layers, each of which takes the result of the layer before it;
 - gradients are those of several layers, and each is a result of its own.
 
-The factors of all libraries have the same memory order, that of a (m, n) and W (n_out, n_in); TensorFlow's W is the
-transpose, as in its variant. NumPy and PyTorch write into arrays that are there already. The tiles of `blocked` repeat
-the product of one layer within compiled code, from matrices that lie in panels, where `blocked` keeps them.
+The factors of all libraries have the same memory order, that of a (m, n) and W (n_out, n_in). NumPy and PyTorch write
+into arrays that are there already. The tiles of `blocked` repeat the product of one layer within compiled code, from
+matrices that lie in panels, where `blocked` keeps them.
 
 All libraries take turns in one process. The best turn counts, since other programs can only make a turn slower.
 """
@@ -117,7 +117,7 @@ class Jax(Library):
 
 
 class TensorFlow(Library):
-    """TensorFlow: all products of a call in one graph. Its W is transposed, so forward and back change places."""
+    """TensorFlow: a call for each product, because it takes longer to call a graph of some products."""
 
     def __init__(self) -> None:
         self._tf: Any = importlib.import_module("tensorflow")
@@ -126,19 +126,18 @@ class TensorFlow(Library):
         self.version = f"TensorFlow {self._tf.__version__}"
 
     def product(self, kind: str, n: int, m: int) -> Call:
-        tf = self._tf
-        x, *others = map(tf.constant, _flat(factors(kind, n, m)))
-        if kind == "gradient":
-            graph = tf.function(lambda a, rest: [tf.matmul(one, a, transpose_a=True) for one in rest])
-        else:
+        multiply = self._tf.matmul
+        x, *others = map(self._tf.constant, _flat(factors(kind, n, m)))
 
-            @tf.function  # type: ignore[untyped-decorator]  # TensorFlow has no types here
-            def graph(a: Any, rest: Any) -> Any:
-                for W in rest:
-                    a = tf.matmul(a, W, transpose_b=kind == "back")
-                return a
+        def call() -> None:
+            a = x
+            for other in others:
+                if kind == "gradient":
+                    multiply(other, a, transpose_a=True)
+                else:
+                    a = multiply(a, other, transpose_b=kind == "forward")
 
-        return lambda: graph(x, others)  # on one thread, the results are there when the call returns
+        return call
 
 
 def _flat(found: tuple[Array, list[Array]]) -> Iterable[Array]:
