@@ -63,7 +63,7 @@ def test_the_table_of_goals_says_what_is_reached_by_one_process_and_by_all_cores
     assert "gram 30 x as fast as the best direct form, processes: not reached, 10.0 x" in table
     assert "goal 7.9 us with buffered on the goal's machine" in table
     assert "processes did not take part: no numba" in table
-    assert re.search(r"buffered +2.50 ms +2.50 +3.12", table)
+    assert re.search(r"buffered +2.62 ms +2.62 +3.28", table)
 
 
 def test_the_speedup_over_sliced_is_paired_within_processes():
@@ -74,7 +74,7 @@ def test_the_speedup_over_sliced_is_paired_within_processes():
 
 
 def test_every_goal_of_the_project_is_measured():
-    assert {work.name: work.goal for work in WORKS}["S1 batch 20,000"] == 1.35
+    assert {work.name: work.goal for work in WORKS}["S1 batch 20,000"] == 1.2
     assert {work.batch for work in WORKS} == {32, 128, 500, 20_000, 100, 10_000, 209, 1}
 
 
