@@ -310,7 +310,7 @@ def measure(
             for at_shapes in (False, True)
             for rates in (one, all_)
         )
-        results.append(Result(work, request.network.text, dtype, race, *bounds, refused))
+        results.append(Result(work, request.network.text, dtype, race, *bounds, refused=refused))
     return results, one, all_
 
 

@@ -155,9 +155,9 @@ def shapes_figure(measured: Measured) -> Figure:
 def main(quick: bool, out: Path) -> None:
     """Measure the share of the peak of a layer's products by its width and batch; write shapes.md, .json and .png."""
     study = Study.begin("shapes", out)
-    sizes = (QUICK_WIDTHS, QUICK_BATCHES, QUICK_ROUNDS) if quick else (WIDTHS, BATCHES, ROUNDS)
+    widths, batches, rounds = (QUICK_WIDTHS, QUICK_BATCHES, QUICK_ROUNDS) if quick else (WIDTHS, BATCHES, ROUNDS)
     with progress_bar() as progress:
-        measured = measure(*sizes, progress)
+        measured = measure(widths, batches, rounds, progress)
     document: dict[str, Any] = {
         "peak_gflops": measured.peak,
         "versions": measured.versions,
