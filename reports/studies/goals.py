@@ -305,12 +305,13 @@ def measure(
         race = live.race()
         samples = live.described["data"]["samples"]
         dtype, full = race.dtypes[0], work.batch == samples
-        bounds = (
+        bound, bound_all, best, best_all = (
             bound_s(request.network, work.batch, dtype, best_of(rates), full, at_shapes=at_shapes)
             for at_shapes in (False, True)
             for rates in (one, all_)
         )
-        results.append(Result(work, request.network.text, dtype, race, *bounds, refused=refused))
+        name = request.network.text
+        results.append(Result(work, name, dtype, race, bound, bound_all, best, best_all, refused))
     return results, one, all_
 
 
