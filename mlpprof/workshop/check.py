@@ -35,7 +35,7 @@ from mlpprof.compare.error_bounds import Procedure
 from mlpprof.compare.live_race import LiveRace, ProcessRace, variant_race
 from mlpprof.compare.verdict import looks_for, race_until_decided
 from mlpprof.errors import CheckFailed, UsageError, VariantError, WorkerDied, WorkerKilled
-from mlpprof.machine.roofline import run_bound_s
+from mlpprof.machine.roofline import run_bounds
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
@@ -378,12 +378,12 @@ def _share_of_limit(
     settings = Settings([trained.batch], 20, environment.threads, environment.native_blas, check=False)
     request = Request(str((examined.folder / MY_MLP).resolve()), trained.network, trained.source)
     run = profile(request, trained.name, settings, "mlpprof workshop check", progress)
-    bound_s = run_bound_s(run, run.results[0])
+    bounds = run_bounds(run, run.results[0])
     notes: tuple[str, ...] = ()
     if has_roofline(run, run.results[0]):
         write_figure(examined.folder / ROOFLINE, Story.of([run]), "roofline")
         notes = (f"{ROOFLINE} shows your statements below the limits of this machine",)
-    return None if bound_s is None else bound_s / speed.step_s, notes
+    return None if bounds is None else bounds.blas_s / speed.step_s, notes
 
 
 def _failed(result: Result, stage: str, message: str, source: bytes, line: int | None = None) -> Result:
