@@ -41,6 +41,9 @@ LEAST_SHARE = 0.01
 
 LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp)
 
+COUNTERS = frozenset(("range", "count", "trange"))
+"""Functions that give the numbers of the turns of a loop."""
+
 LONG_LIST = 256
 """Shuffling a shorter list, or joining its arrays, takes no time worth a finding."""
 
@@ -64,6 +67,7 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
                 one, does=" ".join(_does(one, recorded.get(one.place), graph, program.loop)) or _how_often(one, unit)
             )
             if one.seconds >= EXPENSIVE * whole_s > 0
+            and not (_is_around(one, program.loop) and _counts(one, graph))
             else one
             for one in statements
         )
@@ -74,6 +78,20 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
         if program.beginning_s >= LONG_BEGINNING_S
         else program.beginning,
         statements=known(program.statements, program.unit_s, program.unit),
+    )
+
+
+def _counts(one: StatementTime, graph: Graph) -> bool:
+    """Whether a statement is a loop over `range`, whose own time is only what Python takes to count."""
+    starts = (
+        (graph.place_of_line(path, node.lineno), node)
+        for path, tree in graph.trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.For)
+    )
+    return any(
+        place == one.place and isinstance(node.iter, ast.Call) and last_name(node.iter.func) in COUNTERS
+        for place, node in starts
     )
 
 
@@ -92,8 +110,12 @@ def _does(one: StatementTime, watched: Watched | None, graph: Graph, around: Sta
         if calls:
             yield f"It makes {len(calls)} operations on arrays of up to {_largest(calls)}."
             return
-    is_around = one.times > 1 or (around is not None and one.place == around.place)
-    yield from _of_source(one, graph, is_around)
+    yield from _of_source(one, graph, _is_around(one, around))
+
+
+def _is_around(one: StatementTime, around: StatementTime | None) -> bool:
+    """Whether the steps run in a statement, if that is a loop: its time is then that of its header."""
+    return one.times > 1 or (around is not None and one.place == around.place)
 
 
 def _how_often(one: StatementTime, unit: str) -> str:

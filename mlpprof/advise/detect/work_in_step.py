@@ -64,14 +64,15 @@ def _rarely_read(graph: Graph) -> Iterator[Candidate]:
         head = one.events[0]
         edit = cure(one, graph)
         place = graph.place(graph.site(head))
-        readers = ", ".join(str(reader.lineno) for reader in one.readers)
+        file = graph.site(head).file
+        readers = " or ".join(graph.place_of_line(file, reader.lineno).words for reader in one.readers)
         (name,) = (ast.unparse(target) for target in one.statement.targets)
-        words = f"compute `{name}` of {place} only if the test of line {readers} is true."
+        words = f"compute `{name}` of {place} only if the test of {readers} is true."
         yield Candidate(
             category="work-in-step",
             site=graph.site(head),
-            title=f"`{graph.text(head, 50)}` is computed in every step, and read only where line {readers} is true",
-            why=f"Nothing but the statements under the test of line {readers} reads `{name}`. They did not run in the "
+            title=f"`{graph.text(head, 50)}` is computed in every step, and read only where {readers} is true",
+            why=f"Nothing but the statements under the test of {readers} reads `{name}`. They did not run in the "
             "recorded steps.",
             cure=edit_in_words(edit, words),
             cures=(edit,) if edit is not None else (),
