@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.candidate import LIKELY, Candidate, around, by_hand, indices
-from mlpprof.advise.cures.evaluation import forward_before_the_loop
+from mlpprof.advise.cures.evaluation import answers_before_the_loop, forward_before_the_loop
 from mlpprof.advise.detect import neuron_loop, slow_primitive, storage
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.findings import finding_of, merge, of_one_cure
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
 from mlpprof.advise.one_hot import one_hot_loops
 from mlpprof.advise.syntax import last_name
+from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.programs.record.file_reads import FileRead
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import saved_share
@@ -256,9 +257,24 @@ def _candidates(graph: Graph) -> list[Candidate]:
 
 
 def _words(loop: PythonLoop, graph: Graph) -> Words:
+    title = f"`{header(loop, graph)}` takes the {loop.longest.turns:,} samples one by one"
+    if not any(event.kind == PRODUCT for turn in loop.turns for event in turn):
+        answers = answers_before_the_loop(loop, graph)
+        return Words(
+            title=title,
+            why="For every sample, Python calls the NumPy functions again. One call can process all samples.",
+            cure="Take the largest outputs of all samples in one call before the loop."
+            if answers
+            else by_hand(
+                f"replace the loop in {graph.place(loop.site)} by operations on the arrays of all samples. "
+                "`answers = np.argmax(outputs, axis=...)` gives the answer for every sample, and "
+                "`np.mean(answers == labels)` is the accuracy."
+            ),
+            cures=answers,
+        )
     cures = forward_before_the_loop(loop, graph)
     return Words(
-        title=f"`{header(loop, graph)}` takes the {loop.longest.turns:,} samples one by one",
+        title=title,
         why="For every sample, Python calls all the NumPy functions again, and NumPy reads all the weights again. One "
         "matrix product can process all samples.",
         cure="Call the network once for all samples before the loop, and let the loop go over its outputs."

@@ -299,7 +299,16 @@ class _Search:
                 if not is_reduced:
                     self._number(operand)
             elif isinstance(node, ast.BinOp) and _is_wide_integer(value):
-                self.changes.astype[operand] = None
+                changed = self.changes.single if self._is_given(operand) else self.changes.astype
+                changed[operand] = None
+
+    def _is_given(self, node: ast.expr) -> bool:
+        """Whether it is a parameter, which other calls may give a number that has no `astype`."""
+        scope = self.bindings.scope(node)
+        has_name = self._aliases.get(self.bindings.files[node]) is not None
+        if not isinstance(scope, ast.FunctionDef) or not isinstance(node, ast.Name):
+            return False
+        return has_name and any(isinstance(one, ast.arg) and one.arg == node.id for one in ast.walk(scope.args))
 
     def _is_only_compared(self, event: Event) -> bool:
         """Whether the result is only compared with something, as the random numbers of a dropout mask."""
