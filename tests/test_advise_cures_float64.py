@@ -210,6 +210,12 @@ def test_what_a_library_returns_in_parts_is_converted_after_the_statement():
     assert "forward(params, right).astype(np.float32)" in new
 
 
+def test_what_the_next_statement_converts_is_converted_once():
+    new = patched(UNPACKED.replace("params =", "right = right.astype(np.float64)\nparams =", 1))
+    assert new.count("right = right.astype(np.float32)\n") == 1
+    assert "left = left.astype(np.float32)\n" in new
+
+
 def test_a_program_in_float32_gets_no_edit():
     new = patched(FUNCTIONS)
     with recorded(new) as graph:

@@ -139,7 +139,7 @@ def test_expressions_that_not_every_step_executes_are_a_part_of_a_calm_step():
 
 
 def test_a_statement_of_one_step_in_nine_counts_a_ninth():
-    times, step_s = program({PRODUCT: 3e-3, OTHER: 9e-4}, {PRODUCT: 1, OTHER: 1}, {PRODUCT: 0, OTHER: 0})
+    times, _ = program({PRODUCT: 3e-3, OTHER: 9e-4}, {PRODUCT: 1, OTHER: 1}, {PRODUCT: 0, OTHER: 0})
     for number in range(1, STEPS):
         times.clocked_s[number] -= times.sites[number].pop(OTHER).seconds
         times.plain_s[number] -= 9e-4

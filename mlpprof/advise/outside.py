@@ -67,8 +67,7 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
             replace(
                 one, does=" ".join(_does(one, recorded.get(one.place), graph, program.loop)) or _how_often(one, unit)
             )
-            if one.seconds >= EXPENSIVE * whole_s > 0
-            and not (_is_around(one, program.loop) and _counts(one, graph))
+            if one.seconds >= EXPENSIVE * whole_s > 0 and not (_is_around(one, program.loop) and _counts(one, graph))
             else one
             for one in statements
         )

@@ -479,9 +479,25 @@ class _Search:
         is_unpacked = bool(binding.path) and not any(path) and isinstance(binding.node, ast.Assign)
         if is_exact and is_unpacked and isinstance(binding.target, ast.Name) and self._is_foreign(binding.value):
             assert isinstance(binding.node, ast.Assign)
-            self.changes.after.setdefault(binding.node, {})[binding.target.id] = None
+            if binding.target.id not in self._converted_after(binding.node):
+                self.changes.after.setdefault(binding.node, {})[binding.target.id] = None
             return
         self._follow(binding.value, (*binding.path, *path), is_exact)
+
+    def _converted_after(self, statement: ast.stmt) -> set[str]:
+        """The names that the statements right after one convert, as `X = X.astype(...)`: their dtype is changed."""
+        block = getattr(self.bindings.parents.get(statement), "body", [])
+        found = set[str]()
+        for later in block[block.index(statement) + 1 :] if statement in block else ():
+            match later:
+                case ast.Assign(
+                    targets=[ast.Name(id=name)],
+                    value=ast.Call(func=ast.Attribute(value=ast.Name(id=source), attr="astype")),
+                ) if name == source:
+                    found.add(name)
+                case _:
+                    break
+        return found
 
     def _takes_part(self, node: ast.Subscript, key: ast.expr) -> bool:
         """Whether an item is a part of an array, and not an element of a list."""
