@@ -118,7 +118,7 @@ def under_the_tests(one: ShownAttribute, graph: Graph) -> Cure | None:
     for each in one.returns:
         edits.replace_statement(each, "return")
     for reader in one.readers:
-        edits.insert_before(reader.body[0], code.text(one.statement))
+        edits.insert_before(reader.body[0], code.text_of(one.statement))
     return edits.cure()
 
 

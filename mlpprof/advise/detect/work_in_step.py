@@ -104,7 +104,7 @@ def _shown_attributes(graph: Graph) -> Iterator[Candidate]:
             category="work-in-step",
             site=site,
             title=f"`{one.name}` is computed in every step, and read only where the test in {tests} is true",
-            why=f"Nothing but the statements under that test reads `{one.name}`. They did not run in the recorded step.",
+            why=f"Only the statements under that test read `{one.name}`. They did not run in the recorded step.",
             cure=edit_in_words(
                 edit, f"compute `{one.name}` of {graph.place(site)} only if the test in {tests} is true."
             ),
