@@ -157,7 +157,7 @@ def _reduced(event: Event, held: Sequence[Any], graph: Graph) -> Candidate | Non
         category="slow-primitive",
         site=site,
         title=f"`{graph.text(event, 50)}` calls {name} for {len(held)} rows one by one",
-        why="Python makes an object for every row and calls the function again. One call of NumPy does it for all rows.",
+        why="Python makes an object for every row and calls the function again. NumPy does it for all rows at once.",
         cures=(cure,) if cure is not None else (),
         cure=edit_in_words(cure, f"use `{text}`.", graph.place(site)),
         saved_s=of_time(share, graph.seconds_within(graph.span(event.site)) * graph.unclocked),
