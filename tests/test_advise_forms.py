@@ -118,6 +118,7 @@ def test_a_reduction_of_rows_one_by_one_becomes_one_of_all_rows(old, new):
     text = HEAD + f"    bias = {old}\n    W = W - 1e-12 * bias.sum()\n"
     with recorded(text) as graph:
         found = [one for one in gather.detect(graph) if " rows one by one" in one.title]
+        assert [one.title for one in slow_primitive.detect(graph) if found and "number by number" in one.title] == []
     assert [applied({FILE: text}, [one.cures[0]])[FILE] for one in found] == (
         [text.replace(old, new)] if new is not None else []
     )

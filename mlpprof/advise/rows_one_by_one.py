@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -117,10 +118,19 @@ BUILT_IN = frozenset(("sum", "max", "min"))
 """Those of them that Python has too."""
 
 
-def _reduced(event: Event, held: Sequence[Any], graph: Graph) -> Candidate | None:
-    """An array of the sums of rows that Python sums one by one, as in ``np.array([sum(row) for row in rows])``."""
+@dataclass(frozen=True)
+class Reduction:
+    """What becomes one call for all rows. each: the call for one row. name: the function's. text: the call for all."""
+
+    each: ast.Call
+    name: str
+    text: str
+
+
+def reduction_of_rows(event: Event, graph: Graph) -> Reduction | None:
+    """What an array of a list reduces one by one, as in ``np.array([sum(row) for row in rows])``."""
     code = code_of(graph)
-    node = code.node(event)
+    node = code.node(event) if event.name in JOINING else None
     match node:
         case ast.Call(
             args=[
@@ -134,21 +144,30 @@ def _reduced(event: Event, held: Sequence[Any], graph: Graph) -> Candidate | Non
             pass
         case _:
             return None
-    alias = code.numpy_name(code.file(node))
-    name = last_name(called)
+    alias, name = code.numpy_name(code.file(node)), last_name(called)
     is_built_in = isinstance(called, ast.Name) and name in BUILT_IN
     is_numpy = isinstance(called, ast.Attribute) and code.text(called.value) == alias and name in REDUCTIONS
-    executions = code.executions(each)
-    rows = [one.operands[0] for one in executions if one.operands]
+    rows = [one.operands[0] for one in code.executions(each) if one.operands]
     is_of_rows = bool(rows) and all(isinstance(one, np.ndarray) and one.shape == rows[0].shape for one in rows)
     if alias is None or not (is_built_in or is_numpy) or not is_of_rows or rows[0].ndim != 1:
         return None
+    return Reduction(each, name, f"{alias}.{name}({code.text(over)}, axis=1)")
+
+
+def _reduced(event: Event, held: Sequence[Any], graph: Graph) -> Candidate | None:
+    """The finding on rows that are reduced one by one."""
+    reduction = reduction_of_rows(event, graph)
+    if reduction is None:
+        return None
+    code, name, text = code_of(graph), reduction.name, reduction.text
+    node, executions = code.node(event), code.executions(reduction.each)
+    assert isinstance(node, ast.Call)
+    rows = [one.operands[0] for one in executions if one.operands]
     matrix = np.stack([rows[number % len(rows)] for number in range(len(held))])
     function, join = executions[0].function, event.function
     share = saved_share(lambda: join([function(one) for one in matrix]), lambda: getattr(np, name)(matrix, axis=1))
     if share[0] < LEAST_GAIN:
         return None
-    text = f"{alias}.{name}({code.text(over)}, axis=1)"
     edits = Edits(code)
     edits.replace(node, text)
     cure = edits.cure()
