@@ -109,8 +109,9 @@ def test_forms_that_cost_time_are_found_with_their_edits():
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("np.asarray([sum(one) for one in H.T]).reshape(-1, 1)", "np.sum(H.T, axis=1).reshape(-1, 1)"),
+        ("np.asarray([sum(one) for one in table]).reshape(-1, 1)", "np.sum(table, axis=1).reshape(-1, 1)"),
         ("np.array([np.max(one) for one in H.T])", "np.max(H.T, axis=1)"),
+        ("np.array([sum(one) for one in H.T], dtype=np.float32)", "np.sum(H.T, axis=1).astype(np.float32)"),
         ("np.array([np.max(one[:40]) for one in H.T])", None),
     ],
 )
@@ -123,8 +124,8 @@ def test_a_reduction_of_rows_one_by_one_becomes_one_of_all_rows(old, new):
         [text.replace(old, new)] if new is not None else []
     )
     if new is not None:
-        names = {"np": np, "H": np.random.default_rng(0).normal(0, 1, (120, 80))}
-        np.testing.assert_allclose(eval(old, names), eval(new, names), rtol=1e-10)
+        names = {"np": np, **dict.fromkeys(("H", "table"), np.random.default_rng(0).normal(0, 1, (120, 80)))}
+        np.testing.assert_allclose(eval(old, names), eval(new, names), rtol=1e-6)
 
 
 @pytest.mark.timing

@@ -139,7 +139,7 @@ def reduction_of_rows(event: Event, graph: Graph) -> Reduction | None:
                     generators=[ast.comprehension(target=ast.Name(id=target), iter=over, ifs=[])],
                 )
             ],
-            keywords=[],
+            keywords=[] | [ast.keyword(arg="dtype")] as options,
         ) if row == target:
             pass
         case _:
@@ -151,7 +151,9 @@ def reduction_of_rows(event: Event, graph: Graph) -> Reduction | None:
     is_of_rows = bool(rows) and all(isinstance(one, np.ndarray) and one.shape == rows[0].shape for one in rows)
     if alias is None or not (is_built_in or is_numpy) or not is_of_rows or rows[0].ndim != 1:
         return None
-    return Reduction(each, name, f"{alias}.{name}({code.text(over)}, axis=1)")
+    # the cure of float64 may have given the array a dtype
+    dtype = "".join(f".astype({code.text(one.value)})" for one in options)
+    return Reduction(each, name, f"{alias}.{name}({code.text(over)}, axis=1){dtype}")
 
 
 def _reduced(event: Event, held: Sequence[Any], graph: Graph) -> Candidate | None:
