@@ -11,8 +11,8 @@ into panels of some columns. A panel lies in memory as a whole, row after row:
     +---------------+---------------+     cache.
 
 Nothing is ever packed for a product: the products write panels, and the weights stay in panels from step to step. The
-samples of a batch can be gathered into panels, but a product with the samples may also read them where they are. Columns are added up to a multiple of UNIT. Their weights, activations and deltas stay
-0.
+samples of a batch can be gathered into panels, but a product with the samples may also read them where they are.
+Columns are added up to a multiple of UNIT. Their weights, activations and deltas stay 0.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ has its own product, in three small files:
 
 What changes against `compiled`: no product is left to BLAS, for no shape. Weights, activations and deltas lie in
 panels, whose columns are padded to a multiple of 8. A batch is not gathered: the two products of layer 1 read the
-samples where they are, in the order of the batch, and ask the memory for the next ones meanwhile. In `train`, the gradient is not stored, unless a batch comes in
-several pieces: a tile of it changes the weights directly. A piece has 128 samples, so that it stays in the second
-level of cache.
+samples where they are, in the order of the batch, and ask the memory for the next ones meanwhile. In `train`, the
+gradient is not stored, unless a batch comes in several pieces: a tile of it changes the weights directly. A piece has
+128 samples, so that it stays in the second level of cache.
 
 Why it is faster: with AVX-512, the two products with 784 inputs and 70 neurons ran at 103 to 113 GFLOP/s here,
 for batches of 32 to 500. NumPy's BLAS reached 50 to 73 for the forward product and 86 to 91 for the gradient in the
