@@ -10,9 +10,9 @@ into panels of some columns. A panel lies in memory as a whole, row after row:
     | ...           | ...           |     and rows that are a power of two apart do not push each other out of the
     +---------------+---------------+     cache.
 
-Nothing is ever packed for a product: the gather of a batch writes panels, the products write panels, and the weights
-stay in panels from step to step. Columns are added up to a multiple of UNIT. Their weights, activations and deltas stay
-0.
+Nothing is ever packed for a product: the products write panels, and the weights stay in panels from step to step. The
+samples of a batch can be gathered into panels, but a product with the samples may also read them where they are.
+Columns are added up to a multiple of UNIT. Their weights, activations and deltas stay 0.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def gather(plan: Plan, X: Array, Y: Array, index: Array, A: Array, T: Array) -> 
     for i in range(m):
         if i + AHEAD < m:
             fetch_ahead(X, index[i + AHEAD])
-        x, y, t = X[index[i]], Y[index[i]], T[i]
+        x = X[index[i]]
         for p in range(plan.first[0], plan.first[1] - 1):
             start, end = plan.cuts[p], plan.cuts[p + 1]
             row, here = A[m * start + i * (end - start) : m * start + (i + 1) * (end - start)], x[start:end]
@@ -179,6 +179,14 @@ def gather(plan: Plan, X: Array, Y: Array, index: Array, A: Array, T: Array) -> 
                 row[k] = here[k]
             for k in range(here.size, row.size):
                 row[k] = 0
+    take_targets(Y, index, T)
+
+
+@COMPILE
+def take_targets(Y: Array, index: Array, T: Array) -> None:
+    """Write the rows `index` of Y into T (m, n_L)."""
+    for i in range(len(index)):
+        y, t = Y[index[i]], T[i]
         for j in range(y.size):
             t[j] = y[j]
 
