@@ -215,6 +215,22 @@ def descend(w: Array, v: Array, g: Array, scale: float, rate: float, momentum: f
 
 
 @COMPILE
+def add_up_and_descend(
+    gradients: Array, workers: int, theta: Array, velocity: Array, start: int, end: int, weights: int, optimizer: Any
+) -> None:
+    """Update theta[start:end] with the sum of the workers' gradients; only theta[:weights] is penalized."""
+    rate, momentum, l1, l2, one, zero = optimizer
+    g = gradients[0, start:end]
+    for k in range(1, workers):
+        more = gradients[k, start:end]
+        for i in range(g.size):
+            g[i] += more[i]
+    cut = max(start, min(weights, end))
+    descend(theta[start:cut], velocity[start:cut], g[: cut - start], one, rate, momentum, l1, l2)
+    descend(theta[cut:end], velocity[cut:end], g[cut - start :], one, rate, momentum, zero, zero)
+
+
+@COMPILE
 def matrix(block: Array, start: int, rows: int, columns: int) -> Array:
     """A window (rows, columns) of a flat block."""
     window: Array = block[start : start + rows * columns].reshape(rows, columns)

@@ -165,11 +165,11 @@ def fetch_ahead(typing, values, row):  # type: ignore[no-untyped-def]
 
 
 @COMPILE
-def gather(plan: Plan, X: Array, Y: Array, index: Array, A: Array, T: Array) -> None:
-    """Write the rows `index` of X into panels at the beginning of A, and those of Y into T (m, n_L)."""
+def gather(plan: Plan, X: Array, Y: Array, index: Array, A: Array, T: Array, low: int, high: int) -> None:
+    """Write the rows `index` of X into panels at the beginning of A, and those of Y into T (m, n_L): low..high of m."""
     m = len(index)
-    for i in range(m):
-        if i + AHEAD < m:
+    for i in range(low, high):
+        if i + AHEAD < high:
             fetch_ahead(X, index[i + AHEAD])
         x, y, t = X[index[i]], Y[index[i]], T[i]
         for p in range(plan.first[0], plan.first[1] - 1):

@@ -21,8 +21,8 @@ variant gains.
 import numpy as np
 
 from mlpprof.engines.numba_passes import (
-    COMPILE,
     activate,
+    add_up_and_descend,
     backward_above,
     cost,
     descend,
@@ -39,20 +39,6 @@ EXTRA = "compiled"
 
 ROWS = 500
 TAKE, DESCEND = 1, 2
-
-
-@COMPILE
-def add_up_and_descend(gradients, workers, theta, velocity, start, end, weights, optimizer):
-    """Update theta[start:end] with the sum of the workers' gradients; only theta[:weights] is penalized."""
-    rate, momentum, l1, l2, one, zero = optimizer
-    g = gradients[0, start:end]
-    for k in range(1, workers):
-        more = gradients[k, start:end]
-        for i in range(g.size):
-            g[i] += more[i]
-    cut = max(start, min(weights, end))
-    descend(theta[start:cut], velocity[start:cut], g[: cut - start], one, rate, momentum, l1, l2)
-    descend(theta[cut:end], velocity[cut:end], g[cut - start :], one, rate, momentum, zero, zero)
 
 
 def views(block, sizes):

@@ -1,0 +1,131 @@
+"""Many steps of `blocked_passes` by a team of threads, each of which runs one compiled call and meets the others in it.
+
+There are two plans. The memory is that of one process, so that every worker can read everything.
+
+    a large batch       Every worker takes its samples through all layers, in pieces, and adds up a gradient of its own.
+                        They meet. Then each adds up a range of all gradients, and updates these weights. They meet.
+    a small batch       All A[l] and delta[l] of the batch are shared. Every worker computes a part of each: its
+                        samples, or, where a layer has several panels, its panels. They meet wherever one needs what
+                        others have computed. Then each makes the update of its part of every W[l], with all samples
+                        and within the tiles, so that no gradient is written. They meet.
+
+The second plan writes no gradient, but the samples go from core to core. It meets twice in a step if no layer has
+several panels, and about twice per layer if all have.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import config, njit
+
+from mlpprof.engines.blocked_passes import (
+    ALONE,
+    add_bias_gradient,
+    back_layer,
+    backward,
+    begin_backward,
+    finish_of,
+    forward,
+    forward_layer,
+    gradient_layer,
+    rows_of,
+    take_output,
+)
+from mlpprof.engines.meeting import meet, stopped
+from mlpprof.engines.numba_passes import COMPILE, add_up_and_descend, cost, descend
+from mlpprof.engines.panels import Plan, gather
+from mlpprof.model.interface import Array
+
+WITHOUT_LOCK = njit(cache=bool(config.CACHE_DIR), error_model="numpy", nogil=True)
+"""These functions release the lock of the interpreter, so that all workers run at once."""
+
+# fmt: off
+
+
+@WITHOUT_LOCK
+def make_steps_with_shares(
+    numbers: Array, part: tuple[int, int], plan: Plan, widths: Any, codes: Array, theta: Array, velocity: Array,
+    gradients: Array, optimizer: Any, gains: Array, X: Array, Y: Array, indices: Array, A: Array, out: Array, T: Array,
+    delta: Array, turned: Array, least: float, losses: Array,
+) -> None:
+    """The part of a worker of a step for each row of indices (steps, m), in pieces of at most len(T) samples.
+
+    gradients: (workers, parameters). losses: (workers, steps). A, out, T, delta and turned are the worker's own.
+    """
+    m, L = indices.shape[1], plan.n.size - 1
+    k, workers = part
+    first, end = m * k // workers, m * (k + 1) // workers
+    size = theta.size
+    state = theta, velocity, gradients[k]
+    for step in range(len(indices)):
+        losses[k, step] = 0
+        for start in range(first, end, len(T)):
+            index = indices[step, start : min(end, start + len(T))]
+            here = len(index)
+            gather(plan, X, Y, index, A, T, 0, here)
+            forward(plan, widths, codes, theta, gains, A, out[:here])
+            losses[k, step] += cost(codes[L + 1], codes[L], out[:here], T[:here], least) / m
+            backward(
+                plan, widths, codes, state, optimizer, A, out[:here], T[:here], delta, turned, theta.dtype.type(1 / m),
+                start == first, False,
+            )
+            if stopped(numbers):
+                return
+        if not meet(numbers, k):
+            return
+        add_up_and_descend(
+            gradients, workers, theta, velocity, size * k // workers, size * (k + 1) // workers, plan.b[1], optimizer
+        )
+        if not meet(numbers, k):
+            return
+
+
+@COMPILE
+def has_several_panels(plan: Plan, l: int) -> bool:
+    """Whether the workers share the panels of layer l, and not only samples. They always share the samples of X."""
+    return l > 0 and plan.first[l + 1] - plan.first[l] > 2
+
+
+@WITHOUT_LOCK
+def make_steps_with_parts(
+    numbers: Array, part: tuple[int, int], plan: Plan, widths: Any, codes: Array, theta: Array, velocity: Array,
+    gradients: Array, optimizer: Any, gains: Array, X: Array, Y: Array, indices: Array, A: Array, out: Array, T: Array,
+    delta: Array, turned: Array, least: float, losses: Array,
+) -> None:
+    """The part of a worker of a step for each row of indices (steps, m), where all samples are in one piece.
+
+    gradients: (workers, parameters). losses: (workers, steps). Only turned is the worker's own.
+    """
+    m, L = indices.shape[1], plan.n.size - 1
+    k, workers = part
+    low, high = rows_of(part, 0, 1, m)
+    gradient = gradients[0]
+    state = theta, velocity, gradient
+    rate, momentum, l1, l2, one, zero = optimizer
+    finish = finish_of(optimizer)
+    for step in range(len(indices)):
+        gather(plan, X, Y, indices[step], A, T, low, high)
+        for l in range(1, L + 1):
+            if (has_several_panels(plan, l) or has_several_panels(plan, l - 1)) and not meet(numbers, k):
+                return
+            forward_layer(plan, widths, codes, theta, gains, A, m, l, part)
+        if has_several_panels(plan, L) and not meet(numbers, k):
+            return
+        take_output(plan, codes, A, out, low, high)
+        losses[k, step] = cost(codes[L + 1], codes[L], out[low:high], T[low:high], least) / m
+        begin_backward(plan, codes, out, T, delta, theta.dtype.type(1 / m), low, high)
+        for l in range(L, 1, -1):
+            if (has_several_panels(plan, l) or has_several_panels(plan, l - 1)) and not meet(numbers, k):
+                return
+            back_layer(plan, widths, codes, theta, A, delta, turned, m, l, part)
+        if not meet(numbers, k):
+            return
+        for l in range(L, 0, -1):
+            gradient_layer(plan, widths, state, (rate, momentum, l1, l2), A, delta, m, l, True, finish, part)
+            if l % workers == k:
+                add_bias_gradient(plan, gradient, delta, m, l, True)
+                b, end = plan.b[l], plan.b[l] + plan.columns[l + 1] - plan.columns[l]
+                descend(theta[b:end], velocity[b:end], gradient[b:end], one, rate, momentum, zero, zero)
+        if not meet(numbers, k):
+            return
