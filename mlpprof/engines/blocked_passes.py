@@ -55,6 +55,14 @@ def rows_of(part: tuple[int, int], p: int, panels: int, rows: int) -> tuple[int,
     )
 
 
+@EXACTLY
+def activation_of(codes: Array, theta: Array, l: int) -> tuple[int, Any]:
+    """How a tile of A[l] is finished, and the numbers that this needs, of the type of theta."""
+    floor = theta.dtype.type(0 if codes[l] == RELU else -np.inf)
+    numbers = (theta.dtype.type(2 if codes[l] == TANH else 1), floor, floor, floor)
+    return SMOOTH if codes[l] <= TANH else KINKED, numbers
+
+
 # fmt: off
 
 
@@ -63,9 +71,7 @@ def forward_layer(
     plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, A: Array, m: int, l: int, part: tuple[int, int]
 ) -> None:
     """Compute a part of A[l] from A[l-1]."""
-    floor = theta.dtype.type(0 if codes[l] == RELU else -np.inf)
-    numbers = (theta.dtype.type(2 if codes[l] == TANH else 1), floor, floor, floor)
-    finish = SMOOTH if codes[l] <= TANH else KINKED
+    finish, numbers = activation_of(codes, theta, l)
     panels = plan.first[l + 1] - 1 - plan.first[l]
     for p in range(plan.first[l], plan.first[l + 1] - 1):
         left, width = plan.cuts[p], plan.cuts[p + 1] - plan.cuts[p]
@@ -239,7 +245,7 @@ def make_steps(
         for start in range(0, m, rows):
             index = indices[step, start : start + rows]
             here = len(index)
-            gather(plan, X, Y, index, A, T, 0, here)
+            gather(plan, X, Y, index, A, T)
             forward(plan, widths, codes, state[0], gains, A, out[:here])
             losses[step] += cost(codes[L + 1], codes[L], out[:here], T[:here], least) / m
             share = state[0].dtype.type(1 / m)

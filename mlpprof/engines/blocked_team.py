@@ -20,7 +20,7 @@ from typing import Any
 from numba import config, njit
 
 from mlpprof.engines.blocked_passes import (
-    ALONE,
+    activation_of,
     add_bias_gradient,
     back_layer,
     backward,
@@ -33,8 +33,9 @@ from mlpprof.engines.blocked_passes import (
     take_output,
 )
 from mlpprof.engines.meeting import meet, stopped
-from mlpprof.engines.numba_passes import COMPILE, add_up_and_descend, cost, descend
-from mlpprof.engines.panels import Plan, gather
+from mlpprof.engines.numba_passes import COMPILE, EXACTLY, add_up_and_descend, cost, descend
+from mlpprof.engines.panels import Plan, gather, gather_inputs, gather_targets
+from mlpprof.engines.tiles import UNFINISHED, UNIT, multiply_forward
 from mlpprof.model.interface import Array
 
 WITHOUT_LOCK = njit(cache=bool(config.CACHE_DIR), error_model="numpy", nogil=True)
@@ -47,7 +48,7 @@ WITHOUT_LOCK = njit(cache=bool(config.CACHE_DIR), error_model="numpy", nogil=Tru
 def make_steps_with_shares(
     numbers: Array, part: tuple[int, int], plan: Plan, widths: Any, codes: Array, theta: Array, velocity: Array,
     gradients: Array, optimizer: Any, gains: Array, X: Array, Y: Array, indices: Array, A: Array, out: Array, T: Array,
-    delta: Array, turned: Array, least: float, losses: Array,
+    delta: Array, turned: Array, parts: Array, least: float, losses: Array,
 ) -> None:
     """The part of a worker of a step for each row of indices (steps, m), in pieces of at most len(T) samples.
 
@@ -56,14 +57,13 @@ def make_steps_with_shares(
     m, L = indices.shape[1], plan.n.size - 1
     k, workers = part
     first, end = m * k // workers, m * (k + 1) // workers
-    size = theta.size
     state = theta, velocity, gradients[k]
     for step in range(len(indices)):
         losses[k, step] = 0
         for start in range(first, end, len(T)):
             index = indices[step, start : min(end, start + len(T))]
             here = len(index)
-            gather(plan, X, Y, index, A, T, 0, here)
+            gather(plan, X, Y, index, A, T)
             forward(plan, widths, codes, theta, gains, A, out[:here])
             losses[k, step] += cost(codes[L + 1], codes[L], out[:here], T[:here], least) / m
             backward(
@@ -74,9 +74,7 @@ def make_steps_with_shares(
                 return
         if not meet(numbers, k):
             return
-        add_up_and_descend(
-            gradients, workers, theta, velocity, size * k // workers, size * (k + 1) // workers, plan.b[1], optimizer
-        )
+        add_up_and_descend(gradients, part, theta, velocity, plan.b[1], optimizer)
         if not meet(numbers, k):
             return
 
@@ -87,11 +85,57 @@ def has_several_panels(plan: Plan, l: int) -> bool:
     return l > 0 and plan.first[l + 1] - plan.first[l] > 2
 
 
+@EXACTLY
+def forward_features(
+    plan: Plan, widths: Any, theta: Array, gains: Array, A: Array, parts: Array, m: int, columns: tuple[int, int],
+    worker: int,
+) -> None:
+    """Multiply some columns of A[0] with W[1], which is one panel: into A[1] for worker 0, and else into parts[worker].
+
+    Only worker 0 adds the bias. parts: (workers + 1, samples and their neurons); the last one is 0.
+    """
+    width, nothing = plan.columns[2] - plan.columns[1], theta.dtype.type(0)
+    to = (A, m * plan.columns[1]) if worker == 0 else (parts[worker], 0)
+    bias = (theta, plan.b[1]) if worker == 0 else (parts[-1], 0)
+    for q in range(plan.first[0], plan.first[1] - 1):
+        start, end = plan.cuts[q], plan.cuts[q + 1]
+        left, right = max(start, columns[0]), min(end, columns[1])
+        if left < right:
+            multiply_forward(
+                widths, width // UNIT,
+                (A, m * start + left - start, end - start, 1),
+                (theta, plan.W[1] + left * width), right - left,
+                to, m, left == columns[0], UNFINISHED,
+                bias, (gains, 0), (nothing, nothing, nothing, nothing),
+            )
+
+
+@EXACTLY
+def add_up_features(
+    plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, A: Array, parts: Array, m: int,
+    part: tuple[int, int],
+) -> None:
+    """Add up what all workers have computed for the samples of this one, and apply the activation of layer 1."""
+    low, high = rows_of(part, 0, 1, m)
+    width = plan.columns[2] - plan.columns[1]
+    at = m * plan.columns[1] + low * width
+    z = A[at : at + (high - low) * width]
+    for other in range(1, part[1]):
+        more = parts[other, low * width : high * width]
+        for i in range(z.size):
+            z[i] += more[i]
+    finish, numbers = activation_of(codes, theta, 1)
+    multiply_forward(
+        widths, width // UNIT, (A, at, width, 1), (theta, 0), 0, (A, at), high - low, False, finish,
+        (theta, plan.b[1]), (gains, plan.columns[1]), numbers,
+    )
+
+
 @WITHOUT_LOCK
 def make_steps_with_parts(
     numbers: Array, part: tuple[int, int], plan: Plan, widths: Any, codes: Array, theta: Array, velocity: Array,
     gradients: Array, optimizer: Any, gains: Array, X: Array, Y: Array, indices: Array, A: Array, out: Array, T: Array,
-    delta: Array, turned: Array, least: float, losses: Array,
+    delta: Array, turned: Array, parts: Array, least: float, losses: Array,
 ) -> None:
     """The part of a worker of a step for each row of indices (steps, m), where all samples are in one piece.
 
@@ -100,13 +144,24 @@ def make_steps_with_parts(
     m, L = indices.shape[1], plan.n.size - 1
     k, workers = part
     low, high = rows_of(part, 0, 1, m)
+    first, end = rows_of(part, 0, 1, plan.rows[1])
+    columns = first, min(end, X.shape[1])
+    features = not has_several_panels(plan, 1) and plan.rows[1] >= UNIT * workers
     gradient = gradients[0]
     state = theta, velocity, gradient
     rate, momentum, l1, l2, one, zero = optimizer
     finish = finish_of(optimizer)
     for step in range(len(indices)):
-        gather(plan, X, Y, indices[step], A, T, low, high)
-        for l in range(1, L + 1):
+        gather_targets(Y, indices[step], T, (low, high))
+        if features:
+            gather_inputs(plan, X, indices[step], A, (0, m), columns)
+            forward_features(plan, widths, theta, gains, A, parts, m, columns, k)
+            if not meet(numbers, k):
+                return
+            add_up_features(plan, widths, codes, theta, gains, A, parts, m, part)
+        else:
+            gather_inputs(plan, X, indices[step], A, (low, high), (0, X.shape[1]))
+        for l in range(2 if features else 1, L + 1):
             if (has_several_panels(plan, l) or has_several_panels(plan, l - 1)) and not meet(numbers, k):
                 return
             forward_layer(plan, widths, codes, theta, gains, A, m, l, part)

@@ -71,7 +71,7 @@ class MLP:
         if len(index) != self.m:
             self.allocate(len(index))
         self.first, self.share = True, 1.0
-        gather(self.plan, X, Y, index, self.A, self.T, 0, self.m)  # phase: gather
+        gather(self.plan, X, Y, index, self.A, self.T)  # phase: gather
 
     def forward(self):
         forward(self.plan, self.widths, self.codes, self.theta, self.gains, self.A, self.out)  # phase: weighted sum

@@ -66,7 +66,7 @@ class MLP:
     def fetch_batch(self, X, Y, index):
         if len(index) != self.m:
             self.allocate(len(index))
-        gather(self.plan, X, Y, index, self.A, self.T, 0, self.m)  # phase: gather
+        gather(self.plan, X, Y, index, self.A, self.T)  # phase: gather
 
     def forward(self):
         forward(self.plan, self.widths, self.codes, self.theta, self.gains, self.A, self.out)  # phase: weighted sum
@@ -90,6 +90,7 @@ class MLP:
         """Allocate what each worker needs for pieces of so many samples."""
         self.rows, size = rows, rows * self.plan.columns[-1]
         self.gradients_of_all = np.empty((self.workers, self.theta.size), self.theta.dtype)
+        self.parts = np.zeros((self.workers + 1, self.workers * rows * (self.plan.columns[2] - self.plan.columns[1])), self.theta.dtype)
         self.turned_of_all = np.empty((self.workers, self.turned.size), self.theta.dtype)
         self.A_of_all, self.delta_of_all = np.empty((2, self.workers, size), self.theta.dtype)
         self.out_of_all, self.T_of_all = np.empty((2, self.workers, rows, self.plan.n[-1]), self.theta.dtype)
@@ -111,12 +112,13 @@ class MLP:
         losses = np.empty((workers, len(batches)))
         layers = self.plan, self.widths, self.codes, self.theta, self.velocity, self.gradients_of_all, self.optimizer
         given, least, turned_of_all = (*layers, self.gains, X, Y, batches), self.least, self.turned_of_all
+        parts = self.parts
         blocks = self.A_of_all, self.out_of_all, self.T_of_all, self.delta_of_all
         if share > ROWS:
 
             def work(meeting, k):
                 room = (*(block[k] for block in blocks), turned_of_all[k])
-                make_steps_with_shares(meeting, (k, workers), *given, *room, least, losses)
+                make_steps_with_shares(meeting, (k, workers), *given, *room, parts, least, losses)
 
         else:
             A, out, T, delta = (block.reshape(-1, *block.shape[2:]) for block in blocks)
@@ -124,7 +126,7 @@ class MLP:
 
             def work(meeting, k):
                 make_steps_with_parts(
-                    meeting, (k, workers), *given, A, out, T, delta, turned_of_all[k], least, losses
+                    meeting, (k, workers), *given, A, out, T, delta, turned_of_all[k], parts, least, losses
                 )
 
         self.team.run(work)

@@ -130,10 +130,8 @@ class Worker:
 
     def descend(self, workers):
         """Add up the gradients of the first `workers` workers for this worker's piece of theta, and update it."""
-        size = self.theta.size
-        start, end = size * self.k // workers, size * (self.k + 1) // workers
-        state = self.gradients_of_all, workers, self.theta, self.velocity
-        add_up_and_descend(*state, start, end, self.weights, self.optimizer)
+        part = self.k, workers
+        add_up_and_descend(self.gradients_of_all, part, self.theta, self.velocity, self.weights, self.optimizer)
 
     def compile(self, X, Y, index):
         """Compile all functions for this network and precision, without changing a weight."""
@@ -141,7 +139,7 @@ class Worker:
         self.forward()
         self.loss()
         self.backward()
-        add_up_and_descend(self.gradients_of_all, 1, self.theta, self.velocity, 0, 0, 0, self.optimizer)
+        add_up_and_descend(self.gradients_of_all, (0, 1), self.theta[:0], self.velocity[:0], 0, self.optimizer)
 
 
 class MLP(Worker):
