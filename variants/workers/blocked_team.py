@@ -12,11 +12,13 @@ waits, so that Ctrl-C reaches it. The five methods, called singly, are those of 
 worker, everything is.
 
 Why it is faster: the products are shared, and so are the updates. Batches of up to 128 samples for each worker write
-no gradient. A worker that waits for another one sleeps after a few tens of microseconds, so that a team beside a busy
-program gets at least as much done as a single worker.
+no gradient. Beside a busy program, where a team of two can be slower than one worker, `mlpprof.engines.pace` finds
+this out from the times of the last steps, and one worker makes the next ones.
 
-Limits: each call of `train` or `train_step` wakes the threads, which takes about 50 microseconds. For single samples,
-and for networks whose step takes a few microseconds, `blocked` is faster.
+Limits: each call of `train` or `train_step` wakes the threads, which takes about 150 microseconds. For single samples,
+and for networks whose step takes a few microseconds, the team therefore is slower than `blocked`. Which steps the team
+makes depends on the clock, and it adds up in another order than one worker, so that a second run may differ in the
+last digits.
 
 Source: the meetings are those of `processes`, in compiled code. variants/README.md shows what this variant gains.
 """
@@ -27,6 +29,7 @@ from mlpprof.engines.blocked_passes import backward, forward, make_steps
 from mlpprof.engines.blocked_team import make_steps_with_parts, make_steps_with_shares
 from mlpprof.engines.meeting import CompiledTeam
 from mlpprof.engines.numba_passes import activate, cost, descend, settings
+from mlpprof.engines.pace import Pace
 from mlpprof.engines.panels import gains_of, gather, pack, plan_of, scratch_of, unpack, widths_of
 from mlpprof.engines.team import workers_wanted
 
@@ -55,7 +58,7 @@ class MLP:
         self.turned = scratch_of(self.plan, self.theta.dtype)
         self.m = 0
         self.workers, self.rows = workers_wanted(), 0
-        self.team = CompiledTeam(self.workers)
+        self.team, self.pace = CompiledTeam(self.workers), {}
 
     def allocate(self, m):
         self.m = m
@@ -88,12 +91,13 @@ class MLP:
 
     def make_room(self, rows):
         """Allocate what each worker needs for pieces of so many samples."""
-        self.rows, size = rows, rows * self.plan.columns[-1]
-        self.gradients_of_all = np.empty((self.workers, self.theta.size), self.theta.dtype)
-        self.parts = np.zeros((self.workers + 1, self.workers * rows * (self.plan.columns[2] - self.plan.columns[1])), self.theta.dtype)
-        self.turned_of_all = np.empty((self.workers, self.turned.size), self.theta.dtype)
-        self.A_of_all, self.delta_of_all = np.empty((2, self.workers, size), self.theta.dtype)
-        self.out_of_all, self.T_of_all = np.empty((2, self.workers, rows, self.plan.n[-1]), self.theta.dtype)
+        workers, dtype, columns = self.workers, self.theta.dtype, self.plan.columns
+        self.rows = rows
+        self.A_of_all, self.delta_of_all = np.empty((2, workers, rows * columns[-1]), dtype)
+        self.out_of_all, self.T_of_all = np.empty((2, workers, rows, self.plan.n[-1]), dtype)
+        self.turned_of_all = np.empty((workers, self.turned.size), dtype)
+        self.gradients_of_all = np.empty((workers, self.theta.size), dtype)
+        self.parts = np.zeros((workers + 1, workers * rows * (columns[2] - columns[1])), dtype)  # the last one stays 0
 
     def train_step(self, X, Y, index):
         return self.train(X, Y, [index])[0]
@@ -101,40 +105,23 @@ class MLP:
     def train(self, X, Y, indices):
         if any(len(index) != len(indices[0]) for index in indices):
             return [self.train_step(X, Y, index) for index in indices]
-        batches = np.array(indices)
+        batches, losses = np.array(indices), np.empty(len(indices))
+
+        def alone(first, end):
+            self.make_steps_alone(X, Y, batches[first:end], losses[first:end])
+
+        def together(first, end):
+            self.make_steps_together(X, Y, batches[first:end], losses[first:end])
+
         if self.workers == 1:
-            return self.train_alone(X, Y, batches)
-        m, workers = batches.shape[1], self.workers
-        share = -(-m // workers)
-        rows = -(-share // -(-share // ROWS))  # all pieces of a worker are equal; only the last may be smaller
-        if rows != self.rows:
-            self.make_room(rows)
-        losses = np.empty((workers, len(batches)))
-        layers = self.plan, self.widths, self.codes, self.theta, self.velocity, self.gradients_of_all, self.optimizer
-        given, least, turned_of_all = (*layers, self.gains, X, Y, batches), self.least, self.turned_of_all
-        parts = self.parts
-        blocks = self.A_of_all, self.out_of_all, self.T_of_all, self.delta_of_all
-        if share > ROWS:
-
-            def work(meeting, k):
-                room = (*(block[k] for block in blocks), turned_of_all[k])
-                make_steps_with_shares(meeting, (k, workers), *given, *room, parts, least, losses)
-
+            alone(0, len(batches))
         else:
-            A, out, T, delta = (block.reshape(-1, *block.shape[2:]) for block in blocks)
-            A, delta, out, T = A.ravel(), delta.ravel(), out[:m], T[:m]
+            self.pace.setdefault(batches.shape[1], Pace()).run(len(batches), together, alone)
+        return losses.tolist()
 
-            def work(meeting, k):
-                make_steps_with_parts(
-                    meeting, (k, workers), *given, A, out, T, delta, turned_of_all[k], parts, least, losses
-                )
-
-        self.team.run(work)
-        return losses.sum(axis=0).tolist()
-
-    def train_alone(self, X, Y, batches):
-        """Make a step for each row of batches on this thread."""
-        losses, pieces = np.empty(len(batches)), -(-batches.shape[1] // ROWS)
+    def make_steps_alone(self, X, Y, batches, losses):
+        """Make a step for each row of batches on this thread, as `blocked` does."""
+        pieces = -(-batches.shape[1] // ROWS)
         rows = -(-batches.shape[1] // pieces)
         if rows != self.m:
             self.allocate(rows)
@@ -142,7 +129,33 @@ class MLP:
             *(self.plan, self.widths, self.codes, self.state, self.optimizer, self.gains, X, Y, batches),
             *(self.A, self.out, self.T, self.delta, self.turned, self.least, losses),
         )
-        return losses.tolist()
+
+    def make_steps_together(self, X, Y, batches, losses):
+        """Make a step for each row of batches with all workers."""
+        m, workers = batches.shape[1], self.workers
+        share = -(-m // workers)
+        rows = -(-share // -(-share // ROWS))  # all pieces of a worker are equal; only the last may be smaller
+        if rows != self.rows:
+            self.make_room(rows)
+        losses_of_all = np.empty((workers, len(batches)))
+        layers = self.plan, self.widths, self.codes, self.theta, self.velocity, self.gradients_of_all, self.optimizer
+        given = *layers, self.gains, X, Y, batches
+        last, turned = (self.parts, self.least, losses_of_all), self.turned_of_all
+        blocks = self.A_of_all, self.out_of_all, self.T_of_all, self.delta_of_all
+        if share > ROWS:
+
+            def work(meeting, k):
+                own = [block[k] for block in blocks]
+                make_steps_with_shares(meeting, (k, workers), *given, *own, turned[k], *last)
+
+        else:
+            A, out, T, delta = (block.reshape(-1, *block.shape[2:]) for block in blocks)
+
+            def work(meeting, k):
+                make_steps_with_parts(meeting, (k, workers), *given, A, out[:m], T[:m], delta, turned[k], *last)
+
+        self.team.run(work)
+        losses[:] = losses_of_all.sum(axis=0)
 
     def close(self):
         self.team.close()
