@@ -49,6 +49,16 @@ Handler = Callable[..., Any]
 Progress = Callable[[str, float], None]
 """A function that shows progress: what is being done, and the share of the whole that is done, from 0 to 1."""
 
+
+def part_of(progress: Progress, begin: float, share: float, name: str = "") -> Progress:
+    """The progress of a part, which begins at `begin` and is `share` of the whole; its name is shown first."""
+
+    def part(what: str, done: float) -> None:
+        progress(f"{name}: {what}" if name else what, begin + share * min(1.0, done))
+
+    return part
+
+
 LineName = Callable[[str, int], str]
 """The name of a line of a file, for the user."""
 

@@ -65,7 +65,7 @@ REPORTS = (
         "mlpprof ladder --data {data} --batch 20000 --processes 6 -o reports/ladder/ladder-20000.png",
         7,
     ),
-    Report("peers", "mlpprof peers --quick", 15),
+    Report("peers", "mlpprof peers", 40),
     Report("reproduce", "mlpprof reproduce --data {data}", 22),
     Report("goals", "python -m reports.studies.goals --data {data} --processes 2", 8),
     Report("scaling", "python -m reports.studies.scaling --data {data}", 2),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_compare_live_race import Office, quiet
 
@@ -35,7 +37,9 @@ def row_of(office: Office, effort=FULL) -> PeersRow:
 
 
 def table_of(row: PeersRow) -> PeersTable:
-    return PeersTable("2026-01-02T03:04:05+00:00", "mlpprof peers", False, 3, (row,), {"cpu_model_name": "A CPU"})
+    return PeersTable(
+        "2026-01-02T03:04:05+00:00", "mlpprof peers", False, 1 + FULL.finals, (row,), {"cpu_model_name": "A CPU"}
+    )
 
 
 def test_a_row_has_everybody_at_the_best_setting_and_their_ratio_over_the_best_framework():
@@ -58,6 +62,24 @@ def test_a_row_has_everybody_at_the_best_setting_and_their_ratio_over_the_best_f
     assert torch.name == "peers/torch"  # one thread was faster
     assert row.steps == 10
     assert row.is_whole_epoch
+
+
+def test_after_the_first_replicate_only_those_near_the_fastest_of_their_kind_race():
+    office = Office(SPEEDS)
+    row = row_of(office)
+    replicates = {one.variant: one.replicates for one in row.competitors}
+    assert replicates == {"buffered": 1, "chunked": 8, "gram": 8, "peers/torch": 1, "peers/jax_scan": 8}
+    ratios = {one.variant: one.over_best_peer for one in row.competitors}
+    assert ratios["chunked"].processes == 8  # the replicate that chose it does not count
+    assert ratios["buffered"].in_process
+    assert np.isnan(row.race.turns_s[1][:, [0, 3]]).all()
+
+
+def test_the_fastest_of_a_row_is_a_finalist_even_if_another_had_one_lucky_replicate():
+    row = row_of(Office(SPEEDS))
+    gram = next(one for one in row.competitors if one.variant == "gram")
+    lucky = replace(next(one for one in row.competitors if one.variant == "buffered"), epoch_s=gram.epoch_s / 2)
+    assert replace(row, competitors=(*row.competitors, lucky)).best_ours is gram
 
 
 def test_a_quick_row_has_an_interval_from_blocks_of_its_only_set_of_processes():
@@ -128,7 +150,7 @@ def test_all_files_are_written_and_the_json_holds_every_turn(tmp_path):
     document = json.loads((tmp_path / "peers.json").read_text())
     assert document == json.loads(json.dumps(peers_json(table)))
     (row,) = document["rows"]
-    assert len(row["turns_s"]) == FULL.replicates
+    assert len(row["turns_s"]) == document["replicates"] == 1 + FULL.finals
     assert len(row["turns_s"][0]) == FULL.blocks
     assert {"name", "engine", "compile_s", "deviation", "over_best_peer"} <= set(row["entrants"][0])
 

@@ -57,8 +57,8 @@ COMPARISON = make_comparison()
 TURNS_S = np.full((2, 2, 2), 1e-3)
 TURNS_S[1, 0] = np.nan
 COMPETITORS = (
-    Competitor("chunked", "chunked", False, True, "NumPy", "float32", 0.1, 0.0, 1e-6, verdict(1.5)),
-    Competitor("torch", "peers/torch", True, True, "MKL", "float32", 0.15, 0.2, None, None),
+    Competitor("chunked", "chunked", False, True, "NumPy", "float32", 0.1, 1, 0.0, 1e-6, verdict(1.5)),
+    Competitor("torch", "peers/torch", True, True, "MKL", "float32", 0.15, 1, 0.2, None, None),
 )
 ROW = PeersRow(
     *("tiny", "20-3, batch 30", COMPARISON.network, 300, 30, 10, COMPETITORS, {"peers/jax_scan": "not installed"}),

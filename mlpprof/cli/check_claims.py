@@ -20,11 +20,12 @@ from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.entrants import Environment
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE, UsageError
 from mlpprof.files import require_writable
+from mlpprof.process import part_of
 from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.report.files.formats import CLAIMS
 from mlpprof.report.json_documents import claims_json
 from mlpprof.report.terminal.claims import print_claim, print_count
-from mlpprof.testing.claims import EXAMPLE, ClaimedSpeedup, announcements, decided, part_of, read_claimed
+from mlpprof.testing.claims import EXAMPLE, ClaimedSpeedup, announcements, decided, read_claimed
 from mlpprof.testing.speedup import Measuring, measure_speedup
 
 EXIT_CODES = (("error", EXIT_USAGE), ("fail", EXIT_FAILED), ("inconclusive", EXIT_INCONCLUSIVE))
@@ -133,7 +134,10 @@ def _measured(
     found = []
     for place, claim in enumerate(claims):
         with progress_bar() as progress:
-            shown = replace(measuring, progress=part_of(progress, place, len(claims)))
+            shown = replace(
+                measuring,
+                progress=part_of(progress, place / len(claims), 1 / len(claims), f"claim {place + 1} of {len(claims)}"),
+            )
             found.append(decided(place, claim, shown, allow_writes=allow_writes, measure=measure_speedup))
         if prints:
             print_claim(found[-1], output_console())

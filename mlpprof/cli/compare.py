@@ -41,12 +41,11 @@ from mlpprof.compare.same_code import require_different_variants
 from mlpprof.compare.variant_comparison import compare, need_own_processes
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, CheckFailed, UsageError
 from mlpprof.files import require_writable
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.profile.program import profile_step
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import EXPECTED, ProgramName, is_program
 from mlpprof.programs.request import ProgramRequest
-from mlpprof.programs.runs import part_of
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.report.files.formats import CLAIMS, COMPARISONS
 from mlpprof.report.json_documents import comparison_json, different_training_json, unmeasured_json
@@ -238,7 +237,7 @@ def compare_as_asked(
                     check=not options["no_check"],
                     with_waterfall=not options["no_waterfall"],
                     typed=typed,
-                    progress=part_of(progress, done / total, (done + 1) / total),
+                    progress=part_of(progress, done / total, 1 / total),
                     procedure=procedure_for(options["resolution"]),
                 )
     if out is not None:

@@ -64,7 +64,7 @@ def command(ctx: click.Context, /, rows: tuple[str, ...], quick: bool, out: Path
                     f"rows that are kept in {saving.folder}: {len(finished)}" if finished else ""
                 ) from None
             finished.append(row)
-            table = PeersTable(created, typed, quick, effort.replicates, tuple(finished), dict(machine))
+            table = PeersTable(created, typed, quick, 1 + effort.finals, tuple(finished), dict(machine))
             written = saving.keep("the table", partial(write_peers, table))
     with saving.report_first():
         if as_json:

@@ -131,6 +131,7 @@ class ProcessRace:
         self._start = start
         self._turns: list[Turns] = []
         self.chosen: tuple[Chosen, ...] = ()
+        self._racing: Sequence[int] = ()
         self.absent: dict[str, str] = {}
         self.described: Mapping[str, Any] = {}
         self._shared = new_folder("race")
@@ -143,14 +144,17 @@ class ProcessRace:
         WorkerDied if a worker ended, and what an entrant raised that cannot take part, if all were to take part.
         """
         if self._turns:
-            with self._opened([one.entrant for one in self.chosen], progress) as replicate:
-                self._add(replicate, range(len(self.chosen)), progress)
+            with self._opened([self.chosen[i].entrant for i in self._racing], progress) as replicate:
+                raced = self._raced(replicate, range(len(self._racing)), progress)
+            turns = np.full((len(raced), len(self.chosen), 2), np.nan)
+            turns[:, self._racing] = raced
+            self._turns.append(turns)
             return
         with self._opened(self._entrants, progress) as replicate:
             deviations = self._begin(replicate, progress)
             places = self._best_settings(replicate, progress)
             replicate.dismiss([place for place in replicate.loaded if place not in places])
-            self._add(replicate, places, progress)
+            self._turns.append(self._raced(replicate, places, progress))
             run_s = np.nanmin(self._turns[0], axis=(0, 2))
             for i, place in enumerate(places):
                 first = replicate.first_runs.get(place)
@@ -159,6 +163,11 @@ class ProcessRace:
                     replicate.entrants[place], replicate.loaded[place], first, compile_s, deviations.get(place)
                 )
                 self.chosen = (*self.chosen, one)
+        self._racing = range(len(self.chosen))
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Let only these of the chosen ones race in further replicates."""
+        self._racing = places
 
     def open(self, progress: Progress) -> None:
         """Load everything once, and check it if so asked, without racing; raises what `run` raises."""
@@ -264,11 +273,9 @@ class ProcessRace:
                 "; ".join(str(why) for why in replicate.absent.values()) or "no entrant takes part"
             )
 
-    def _add(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> None:
+    def _raced(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> Turns:
         instances = FINE_INSTANCES if self._is_fine else None
-        self._turns.append(
-            replicate.race(places, self._blocks, self._seed, progress, self._turn_s, instances, self._rarely)
-        )
+        return replicate.race(places, self._blocks, self._seed, progress, self._turn_s, instances, self._rarely)
 
     @property
     def _seed(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlpprof.catalog import ladder
@@ -22,7 +22,7 @@ from mlpprof.compare.entrants import (
 from mlpprof.compare.error_bounds import IN_PROCESS
 from mlpprof.compare.live_race import Chosen, EntrantWrong, ProcessRace
 from mlpprof.compare.replicate import EntrantDied, StartWorker
-from mlpprof.compare.verdict import add_replicates, verdict_of
+from mlpprof.compare.verdict import replicate_of, verdict_of
 from mlpprof.data import peek
 from mlpprof.errors import MissingExtra, UsageError, did_you_mean
 from mlpprof.process import Progress
@@ -73,16 +73,23 @@ PLANS = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: replicates, blocks of each, the most steps of a run, and the least length of a turn."""
+    """How much is measured.
 
-    replicates: int
+    finals: further replicates after the first, in which the finalists take part; none, or several. blocks: blocks of
+    each replicate. most_steps: the most steps of a run. turn_s: the least length of a turn.
+    """
+
+    finals: int
     blocks: int
     most_steps: int
     turn_s: float
 
 
-FULL = Effort(replicates=3, blocks=5, most_steps=2000, turn_s=0.1)
-QUICK = Effort(replicates=1, blocks=4, most_steps=300, turn_s=0.02)
+FULL = Effort(finals=8, blocks=5, most_steps=2000, turn_s=0.1)
+QUICK = Effort(finals=0, blocks=4, most_steps=300, turn_s=0.02)
+
+NEAR = 1.25
+"""An entrant is a finalist if its run takes at most this many times as long as that of the fastest of its kind."""
 
 
 def plans_of(names: Sequence[str]) -> list[Plan]:
@@ -143,7 +150,10 @@ def measure_row(
             subjects, check="losses", all_take_part=False, blocks=effort.blocks, turn_s=effort.turn_s, start=start
         )
         try:
-            add_replicates(live, effort.replicates, progress)
+            live.run(replicate_of(progress, 0, 1 + effort.finals))
+            live.keep(finalists([one.entrant.subject.variant for one in live.chosen], live.race()))
+            for done in range(1, 1 + effort.finals):
+                live.run(replicate_of(progress, done, 1 + effort.finals))
         except (EntrantDied, EntrantWrong) as failure:
             failed[failure.variant] = str(failure)
             continue
@@ -162,21 +172,40 @@ def measure_row(
     return row, live.described["machine"]
 
 
+def finalists(variants: Sequence[str], race: Race) -> list[int]:
+    """The entrants that are nearly as fast as the fastest framework, or as the fastest of ours of some kind.
+
+    The kinds of ours are those for which the table has a ratio: all, those in a single process, and all but `gram`.
+    """
+    found: set[int] = set()
+    peers, ours = ([i for i, name in enumerate(variants) if (name in PACKAGES) is is_peer] for is_peer in (True, False))
+    single = [i for i in ours if variants[i] not in WITH_WORKERS]
+    for kind in (peers, ours, single, [i for i in ours if variants[i] != "gram"]):
+        best_s = min(map(race.step_s, kind), default=0.0)
+        found.update(i for i in kind if race.step_s(i) <= NEAR * best_s)
+    return sorted(found)
+
+
 def _competitors(chosen: Sequence[Chosen], race: Race) -> Iterator[Competitor]:
-    peers = [i for i, one in enumerate(chosen) if one.entrant.subject.variant in PACKAGES]
-    best = min(peers, key=race.step_s, default=None)
+    variants = [one.entrant.subject.variant for one in chosen]
+    first, finals = (replace(race, turns_s=turns_s) for turns_s in (race.turns_s[:1], race.turns_s[1:]))
+    last = finalists(variants, first) if finals.turns_s else []
+    seen_in = [finals if i in last else first for i in range(len(chosen))]
+    peers = [i for i, name in enumerate(variants) if name in PACKAGES and (i in last or not last)]
+    best = min(peers, key=lambda i: seen_in[i].step_s(i), default=None)
     for i, one in enumerate(chosen):
         yield Competitor(
             name=one.entrant.name,
-            variant=one.entrant.subject.variant,
-            is_peer=i in peers,
-            is_single=one.entrant.subject.variant not in WITH_WORKERS,
+            variant=variants[i],
+            is_peer=variants[i] in PACKAGES,
+            is_single=variants[i] not in WITH_WORKERS,
             engine=one.engine,
             dtype=one.loaded.dtype,
-            epoch_s=race.step_s(i),
+            epoch_s=seen_in[i].step_s(i),
+            replicates=len(seen_in[i].turns_s),
             compile_s=one.compile_s,
             deviation=one.deviation,
-            over_best_peer=None if best is None or best == i else ratio_between(race, best, i),
+            over_best_peer=None if best is None or best == i else ratio_between(seen_in[i], best, i),
         )
 
 

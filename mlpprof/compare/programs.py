@@ -23,7 +23,7 @@ from mlpprof.compare.error_bounds import REPLICATED, Procedure
 from mlpprof.compare.live_race import BLOCKS, ProcessRace
 from mlpprof.compare.null_cause import with_cause
 from mlpprof.compare.program_difference import expression_changes, phase_changes
-from mlpprof.compare.race import TURN_S
+from mlpprof.compare.race import TURN_S, Turns
 from mlpprof.compare.replicate import Replicate, StartWorker
 from mlpprof.compare.same_code import require_different
 from mlpprof.compare.same_training import STEPS, same_training
@@ -190,14 +190,15 @@ class ProgramRace(ProcessRace):
         pairs = zip(self._between_s[0], self._between_s[place], strict=True)
         return min((new_s - old_s for old_s, new_s in pairs), default=0.0)
 
-    def _add(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> None:
+    def _raced(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> Turns:
         try:
-            super()._add(replicate, places, progress)
+            turns = super()._raced(replicate, places, progress)
         except ProgramEnded:  # nothing else, because after an interruption a worker still answers its last call
             self._note_made(replicate, places)
             raise
         self._note_made(replicate, places)
         self._note_few()
+        return turns
 
     def _note_made(self, replicate: Replicate, places: Sequence[int]) -> None:
         """Note how many steps the programs have made, and what they have done otherwise."""

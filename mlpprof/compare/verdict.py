@@ -22,7 +22,7 @@ from mlpprof.compare.decide import (
 )
 from mlpprof.compare.error_bounds import CLEAR_REPLICATES, REPLICATED, Procedure
 from mlpprof.compare.live_race import LiveRace
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.results import Race, Verdict
 
 Null = Callable[[], NullResult]
@@ -64,7 +64,7 @@ def race_until_decided(
                 likely = look
                 if expected is not None and done >= CLEAR_REPLICATES[0]:
                     likely = max(look, expected(live.race()))
-                live.run(part_of(progress, done, likely, _left_s(elapsed_s, done, likely, budget_s)))
+                live.run(replicate_of(progress, done, likely, _left_s(elapsed_s, done, likely, budget_s)))
                 done += 1
         decisions = decisions_on(live.race(), spent)
         if spent or all(decision.outcome is not Outcome.CONTINUE for decision in decisions):
@@ -139,7 +139,7 @@ def measure_null(live: LiveRace, progress: Progress, procedure: Procedure = REPL
 def add_replicates(live: LiveRace, count: int, progress: Progress) -> None:
     """So many more replicates."""
     for done in range(count):
-        live.run(part_of(progress, done, count))
+        live.run(replicate_of(progress, done, count))
 
 
 def verdict_of(decision: Decision, procedure: Procedure = REPLICATED, addition: str = "") -> Verdict:
@@ -159,14 +159,10 @@ def verdict_of(decision: Decision, procedure: Procedure = REPLICATED, addition: 
     )
 
 
-def part_of(progress: Progress, done: int, of: int, left_s: float | None = None) -> Progress:
+def replicate_of(progress: Progress, done: int, of: int, left_s: float | None = None) -> Progress:
     """Progress of one replicate among several; left_s: how long they will probably take."""
     left = "" if left_s is None else f", about {left_s:.0f} s left"
-
-    def part(what: str, share: float) -> None:
-        progress(f"process {done + 1} of {of}{left}: {what}", (done + share) / of)
-
-    return part
+    return part_of(progress, done / of, 1 / of, f"process {done + 1} of {of}{left}")
 
 
 def _is_spent(budget_s: float, elapsed_s: float, done: int) -> bool:

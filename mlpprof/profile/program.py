@@ -16,9 +16,9 @@ from mlpprof.errors import MlpprofError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.facts import commit_facts
 from mlpprof.machine.limits import DTYPES, Limits, limits_for, names_for
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.programs.request import ProgramRequest
-from mlpprof.programs.runs import Runs, contained, how_often, part_of
+from mlpprof.programs.runs import Runs, contained, how_often
 from mlpprof.results import (
     BatchResult,
     Expression,
@@ -72,8 +72,8 @@ def profile_program(request: ProgramRequest, settings: ProgramSettings, command:
     views = settings.lines + settings.stacks
     answer = runs.recorded("profile", part_of(progress, 0.0, 1 - 0.2 * views))
     notes: list[str] = []
-    lines = _view(LineProfile, "lines", settings.lines, runs, part_of(progress, 1 - 0.2 * views, 1.0), notes)
-    stacks = _view(StackProfile, "stacks", settings.stacks, runs, part_of(progress, 0.8, 1.0), notes)
+    lines = _view(LineProfile, "lines", settings.lines, runs, part_of(progress, 1 - 0.2 * views, 0.2), notes)
+    stacks = _view(StackProfile, "stacks", settings.stacks, runs, part_of(progress, 0.8, 0.2), notes)
     result = decode(BatchResult, answer["result"])
     dtype = dtype_of(result.operations)
     limits: Limits = {}

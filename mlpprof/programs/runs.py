@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpprof.errors import ARGUMENTS_HINT, MlpprofError, ProgramEnded, TimeLimit, UsageError
-from mlpprof.process import NOTHING, Progress, Worker
+from mlpprof.process import NOTHING, Progress, Worker, part_of
 from mlpprof.programs import file_view
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.why_no_step import FAILED
@@ -83,7 +83,7 @@ class Runs:
                 return answer
             few, plain_s = answer["ended"], answer["plain_s"]
         try:
-            answer = self.run(call, part_of(progress, 0.35, 1.0), few=few, plain_s=plain_s)
+            answer = self.run(call, part_of(progress, 0.35, 0.65), few=few, plain_s=plain_s)
         except TimeLimit:  # the first run ended before it came to this
             raise
         except MlpprofError as error:
@@ -135,8 +135,3 @@ class Runs:
             "something that the first run left behind is the problem, remove it and let the program make at least 5 "
             "steps"
         )
-
-
-def part_of(progress: Progress, low: float, high: float) -> Progress:
-    """Progress of a part that begins at `low` and ends at `high` of the whole."""
-    return lambda what, share: progress(what, low + (high - low) * share)

@@ -81,7 +81,8 @@ class Race:
     """Variants timed in interleaved blocks.
 
     variants: names; dtypes: one for each. turns_s[p]: the times in process p, (blocks, variants, 2), seconds per step,
-    NaN where a slow variant left out a block. trained: variants that were timed through `train`, a turn at a time.
+    NaN where a variant did not take part in a block or process. trained: variants that were timed through `train`, a
+    turn at a time.
     """
 
     variants: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlpprof.model import Network
@@ -15,9 +15,10 @@ class Competitor:
     """One entrant of a row, at its best setting.
 
     name: with the setting; is_peer: it is a framework; is_single: it uses one process and starts no threads. engine:
-    the library, its kernel and threads. epoch_s: median seconds of a run. compile_s: additional seconds of the first
-    run. deviation: largest relative difference of its losses from those of the reference. over_best_peer: how many
-    times as fast it is as the fastest framework; None without a framework, and for the fastest framework itself.
+    the library, its kernel and threads. epoch_s: median seconds of a run, over that many replicates. A finalist has
+    several, which follow the one that all take part in. compile_s: additional seconds of the first run. deviation:
+    largest relative difference of its losses from those of the reference. over_best_peer: how many times as fast it is
+    as the fastest framework; None without a framework, and for the fastest framework itself.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Competitor:
     engine: str
     dtype: str
     epoch_s: float
+    replicates: int
     compile_s: float
     deviation: float | None
     over_best_peer: Verdict | None
@@ -55,28 +57,36 @@ class PeersRow:
         return self.steps == self.samples // self.batch
 
     @property
+    def finalists(self) -> tuple[Competitor, ...]:
+        """Those with the most replicates: all of them where there was only one."""
+        most = max((one.replicates for one in self.competitors), default=0)
+        return tuple(one for one in self.competitors if one.replicates == most)
+
+    @property
     def best_peer(self) -> Competitor | None:
-        return min((one for one in self.competitors if one.is_peer), key=lambda one: one.epoch_s, default=None)
+        return _fastest(one for one in self.finalists if one.is_peer)
 
     @property
     def best_ours(self) -> Competitor | None:
-        return min((one for one in self.competitors if not one.is_peer), key=lambda one: one.epoch_s, default=None)
+        return _fastest(one for one in self.finalists if not one.is_peer)
 
     @property
     def best_single(self) -> Competitor | None:
-        ours = (one for one in self.competitors if not one.is_peer and one.is_single)
-        return min(ours, key=lambda one: one.epoch_s, default=None)
+        return _fastest(one for one in self.finalists if not one.is_peer and one.is_single)
 
     @property
     def best_direct(self) -> Competitor | None:
         """The fastest of ours without `gram`, whose idea a framework could use too."""
-        ours = (one for one in self.competitors if not one.is_peer and one.variant != "gram")
-        return min(ours, key=lambda one: one.epoch_s, default=None)
+        return _fastest(one for one in self.finalists if not one.is_peer and one.variant != "gram")
+
+
+def _fastest(competitors: Iterable[Competitor]) -> Competitor | None:
+    return min(competitors, key=lambda one: one.epoch_s, default=None)
 
 
 @dataclass(frozen=True)
 class PeersTable:
-    """All rows of one call of `mlpprof peers`; replicates: sets of processes per row."""
+    """All rows of one call of `mlpprof peers`; replicates: of each row. The finalists take part in all of them."""
 
     created: str
     command: str

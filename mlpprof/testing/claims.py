@@ -18,7 +18,6 @@ from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.compare.resolution import share_of
 from mlpprof.compare.same_code import SameCode, require_different_variants
 from mlpprof.errors import CheckFailed, MlpprofError, UsageError, did_you_mean
-from mlpprof.process import Progress
 from mlpprof.programs.name import ProgramName, is_program
 from mlpprof.report.json_documents import speedup_json, unmeasured_json
 from mlpprof.results.json import WrongJson, decode
@@ -197,12 +196,3 @@ def _decided(claim: ClaimedSpeedup, measuring: Measuring, allow_writes: bool, me
         return unmeasured_json(claim.new, claim.over, claimed, "fail", str(error))
     except MlpprofError as error:
         return unmeasured_json(claim.new, claim.over, claimed, "error", str(error))
-
-
-def part_of(progress: Progress, place: int, count: int) -> Progress:
-    """Progress of one claim among several."""
-
-    def part(what: str, share: float) -> None:
-        progress(f"claim {place + 1} of {count}: {what}", (place + share) / count)
-
-    return part

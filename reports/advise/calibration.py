@@ -25,13 +25,13 @@ from mlpprof.advise.find import analyse
 from mlpprof.advise.proof.prove import Version
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.errors import MlpprofError
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.programs.request import request_for
 from mlpprof.results.advice import Finding
 from reports.advise.forked import Failure
 from reports.advise.subjects import Subject, with_twins
 from reports.program import Program, json_option, minutes_option, out_option, over_after, seed_option, show
-from reports.studies.study import Study, part_of
+from reports.studies.study import Study
 
 FOLDER = Path("reports") / "advise"
 

@@ -30,7 +30,7 @@ from mlpprof.advise.editing.cure import applied as with_edits
 from mlpprof.advise.proof.trials import proven
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.errors import MlpprofError, UsageError
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.programs.request import request_for
 from mlpprof.results.proof import IN_THE_PATCH, Proof
 from reports.advise.calibration import Stated, measured
@@ -38,7 +38,7 @@ from reports.advise.calibration import table as calibration_table
 from reports.advise.mutants import in_turns
 from reports.advise.subjects import Subject, subjects, with_twins
 from reports.program import Program, json_option, minutes_option, out_option, over_after, seed_option, show
-from reports.studies.study import Study, part_of
+from reports.studies.study import Study
 
 FOLDER = Path("reports") / "advise"
 

@@ -23,7 +23,7 @@ from mlpprof.compare.entrants import Environment
 from mlpprof.compare.live_race import variant_race
 from mlpprof.compare.verdict import add_replicates, verdict_of
 from mlpprof.data import DataSource
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import UNKNOWN, digits, format_shares
 from mlpprof.results import Race, Verdict
@@ -31,7 +31,7 @@ from mlpprof.results.advice import Advice, Finding
 from mlpprof.results.json import plain_object
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 from reports.program import Program, out_option
-from reports.studies.study import FOLDER, Study, part_of
+from reports.studies.study import FOLDER, Study
 
 WITHIN = 0.30
 """A payoff reaches the goal if it deviates from the measurement by at most this share."""

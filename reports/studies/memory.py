@@ -20,13 +20,13 @@ from mlpprof.cli.terminal import progress_bar
 from mlpprof.data import DataSource
 from mlpprof.errors import MissingExtra, UnsupportedNetwork, UsageError
 from mlpprof.machine.blas import worker_environment
-from mlpprof.process import Progress, Worker
+from mlpprof.process import Progress, Worker, part_of
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import format_size
 from mlpprof.workloads import resolve
 from reports.program import Program, out_option
 from reports.studies.memory_worker import CLEAR
-from reports.studies.study import FOLDER, Study, part_of
+from reports.studies.study import FOLDER, Study
 
 WORKER = "reports.studies.memory_worker"
 BATCHES = (500, 20_000)

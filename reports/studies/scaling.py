@@ -31,13 +31,13 @@ from mlpprof.compare.replicate import Replicate, StartWorker
 from mlpprof.data import DataSource
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
 from mlpprof.machine.blas import worker_environment
-from mlpprof.process import Progress, Worker
+from mlpprof.process import Progress, Worker, part_of
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import start_worker
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.workloads import Workload, resolve
 from reports.program import Program, markdown_table, out_option
-from reports.studies.study import FOLDER, Study, part_of, write_figure
+from reports.studies.study import FOLDER, Study, write_figure
 
 # The model of a step of m samples that p ranks share:
 #

@@ -26,7 +26,7 @@ from mlpprof.data import DataSource
 from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, mpiexec_command
 from mlpprof.errors import UsageError
 from mlpprof.machine.blas import worker_environment
-from mlpprof.process import Progress, Worker
+from mlpprof.process import Progress, Worker, part_of
 from mlpprof.report.numbers import format_time
 from mlpprof.workloads import Workload, resolve
 from reports.hosts import Host, hosts, missing_for_hosts
@@ -46,7 +46,7 @@ from reports.studies.scaling import (
     measure_steps,
     ratios_of,
 )
-from reports.studies.study import FOLDER, Study, part_of
+from reports.studies.study import FOLDER, Study
 
 DATA_SHARE = 1448 / 1514
 """The share of data in a full frame on Ethernet; the other bytes are the headers of Ethernet, IP and TCP."""

@@ -29,12 +29,12 @@ from mlpprof.errors import DataError, UsageError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.linux import cgroup_folders, read_integer
 from mlpprof.model import Array
-from mlpprof.process import Progress, Worker
+from mlpprof.process import Progress, Worker, part_of
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import format_size
 from mlpprof.workloads import resolve
 from reports.program import Program, markdown_table, out_option
-from reports.studies.study import FOLDER, Study, part_of
+from reports.studies.study import FOLDER, Study
 
 WORKER = "reports.studies.streaming_worker"
 BATCH = 500

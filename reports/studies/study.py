@@ -17,20 +17,10 @@ from matplotlib.figure import Figure
 
 from mlpprof.files import make_folder, require_writable_folder, write_atomically
 from mlpprof.machine.facts import describe
-from mlpprof.process import Progress
 from mlpprof.results.json import plain
 
 FOLDER = Path("reports") / "studies"
 DOTS_PER_INCH = 150
-
-
-def part_of(progress: Progress, before: float, share: float, name: str = "") -> Progress:
-    """Report the progress of a part of the whole, which begins at `before` and is `share` of the whole."""
-
-    def part(what: str, done: float) -> None:
-        progress(f"{name}: {what}" if name else what, before + share * min(1.0, done))
-
-    return part
 
 
 @dataclass(frozen=True)

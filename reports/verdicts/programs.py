@@ -23,11 +23,11 @@ from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, Wanted
 from mlpprof.errors import CheckFailed
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.profile.program import profile_step
 from mlpprof.programs.request import ProgramRequest, request_for
 from reports.program import Program, json_option, markdown_table, out_option, show
-from reports.studies.study import Study, part_of
+from reports.studies.study import Study
 from reports.verdicts.kept_trials import keep_trials
 from reports.verdicts.real_trials import upper_bound
 

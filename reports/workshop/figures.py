@@ -23,7 +23,7 @@ from mlpprof.cli.terminal import progress_bar
 from mlpprof.errors import DataError
 from mlpprof.files import write_atomically
 from mlpprof.machine.roofline import Ceiling, run_bound_s
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
 from mlpprof.report.figures.canvas import (
@@ -46,7 +46,7 @@ from mlpprof.workshop.conditions import CLASSROOM
 from mlpprof.workshop.exercises import MY_MLP, built_in
 from mlpprof.workshop.solutions import solution_text
 from reports.program import Program, out_option
-from reports.studies.study import Study, part_of
+from reports.studies.study import Study
 
 MEASURED = Path("reports") / "workshop"
 PAGES = Path("mlpprof") / "workshop" / "texts" / "figures"

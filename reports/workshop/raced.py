@@ -23,14 +23,14 @@ from typing import Any
 import click
 
 from mlpprof.cli.terminal import progress_bar
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.workshop.check import examine, race
 from mlpprof.workshop.conditions import CLASSROOM
 from mlpprof.workshop.exercises import MY_MLP, built_in
 from mlpprof.workshop.result import Result
 from mlpprof.workshop.solutions import solution_text
 from reports.program import Program, markdown_table, minutes_option, out_option, over_after, seed_option
-from reports.studies.study import Study, part_of
+from reports.studies.study import Study
 from reports.workshop.planted import Plant, swap
 from reports.workshop.submissions import FOLDER, Submission, planted, submissions
 

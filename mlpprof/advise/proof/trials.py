@@ -21,10 +21,9 @@ from mlpprof.compare.entrants import Environment, ProgramSubject
 from mlpprof.compare.programs import ProgramRace, parameters_of, values_of
 from mlpprof.compare.verdict import measure
 from mlpprof.errors import MlpprofError, UsageError, WorkerKilled
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
-from mlpprof.programs.runs import part_of
 from mlpprof.programs.values import Lines
 from mlpprof.results.advice import Advice
 from mlpprof.results.comparison import Race, Verdict

@@ -39,13 +39,17 @@ def peers_text(table: PeersTable) -> str:
 
 def how_measured(table: PeersTable) -> str:
     """How everything was measured, in sentences."""
-    sets = "1 set of processes" if table.replicates == 1 else f"{table.replicates} sets of fresh processes"
+    finals = (
+        " Those that were nearly as fast as the fastest of their kind raced again in "
+        f"{table.replicates - 1} further sets of fresh processes; only these count for their times and ratios."
+    )
     return (
         "Times are seconds per epoch, with shuffling and gathering. All entrants take turns, each in its own process, "
-        f"which sleeps while the others run. There were {sets}; ratios are paired, with 95 % intervals. Kernel pins of "
-        "BLAS are cleared. Frameworks, and chunked, run on 1 thread or on all threads, whichever is faster; everything "
-        "else runs on 1 BLAS thread. The time to compile is not included. The losses of all entrants over 20 steps "
-        "were compared before anything was timed."
+        "which sleeps while the others run. All took part in one set of processes."
+        f"{finals if table.replicates > 1 else ''} Ratios are paired, with 95 % intervals. Kernel pins of BLAS are "
+        "cleared. Frameworks, and chunked, run on 1 thread or on all threads, whichever is faster; everything else "
+        "runs on 1 BLAS thread. The time to compile is not included. The losses of all entrants over 20 steps were "
+        "compared before anything was timed."
     )
 
 
