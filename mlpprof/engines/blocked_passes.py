@@ -82,7 +82,8 @@ def forward_layer(
                 widths, width // UNIT,
                 (A, m * (plan.columns[l - 1] + start) + low * (end - start), end - start, 1),
                 (theta, plan.W[l] + plan.rows[l] * left + start * width), min(end, plan.n[l - 1]) - start,
-                (A, m * (plan.columns[l] + left) + low * width), high - low, start == 0, finish if q == plan.first[l] - 2 else UNFINISHED,
+                (A, m * (plan.columns[l] + left) + low * width), high - low, start == 0,
+                finish if q == plan.first[l] - 2 else UNFINISHED,
                 (theta, plan.b[l] + left), (gains, plan.columns[l] + left), numbers,
             )
 
@@ -205,7 +206,7 @@ def add_bias_gradient(plan: Plan, gradient: Array, delta: Array, m: int, l: int,
 @COMPILE
 def finish_of(optimizer: Any) -> int:
     """How a tile of the gradient is finished if it updates the weights."""
-    rate, momentum, l1, l2, one, zero = optimizer
+    _, momentum, l1, *_ = optimizer
     return PLAIN if momentum == 0 and l1 == 0 else HEAVY_BALL
 
 

@@ -27,9 +27,9 @@ from mlpprof.engines.team import ThreadTeam
 from mlpprof.model.interface import Array
 
 LINE = 16
-"""Numbers of 8 bytes from one worker's to the next: two lines of the cache, because processors fetch pairs of lines."""
+"""Numbers of 8 bytes from one worker's to the next: two lines of the cache, since processors fetch pairs of lines."""
 SPINS = 2000
-"""A worker looks this often before it offers its core, which takes 20 to 100 microseconds, depending on the processor."""
+"""A worker looks this often before it offers its core; the looks take 20 to 100 microseconds on most processors."""
 
 offer_core = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())
 
@@ -77,7 +77,8 @@ def relax(typing):  # type: ignore[no-untyped-def]
 @EXACTLY
 def stopped(numbers: Array) -> bool:
     """Whether the workers have to end at once."""
-    return read(numbers, numbers.size - LINE) != 0
+    sign: int = read(numbers, numbers.size - LINE)
+    return sign != 0
 
 
 @EXACTLY

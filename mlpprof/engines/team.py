@@ -47,7 +47,7 @@ SPINS = 100
 AWAKE_S = 0.001
 """A member looks for its next task for this time before it goes to sleep."""
 PATIENCE_S = 0.1
-"""A member that waits checks at this interval whether the others still live."""
+"""A member that waits checks at this interval whether the others still live, and whether there was a Ctrl-C."""
 STOP_TIMEOUT_S = 1.0
 """Processes that have not ended by themselves after this time are killed, and threads are no longer waited for."""
 
@@ -205,9 +205,13 @@ class ThreadTeam:
     def wait(self) -> None:
         """Return when all have finished; raises the exception of a member."""
         failure = None
-        for _ in range(self._open):
-            failure = self._done.get() or failure
-        self._open = 0
+        while self._open:
+            try:
+                # Ctrl-C ends the waiting for a lock, but not if it comes in the moment before the waiting begins.
+                failure = self._done.get(timeout=PATIENCE_S) or failure
+            except queue.Empty:
+                continue
+            self._open -= 1
         if failure is not None:
             raise failure
 

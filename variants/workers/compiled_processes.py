@@ -25,7 +25,6 @@ from mlpprof.engines.numba_passes import (
     add_up_and_descend,
     backward_above,
     cost,
-    descend,
     forward_above,
     padded,
     settings,
