@@ -206,7 +206,7 @@ def add_bias_gradient(plan: Plan, gradient: Array, delta: Array, m: int, l: int,
 @COMPILE
 def finish_of(optimizer: Any) -> int:
     """How a tile of the gradient is finished if it updates the weights."""
-    _, momentum, l1, *_ = optimizer
+    momentum, l1 = optimizer[1], optimizer[2]
     return PLAIN if momentum == 0 and l1 == 0 else HEAVY_BALL
 
 
