@@ -1,10 +1,13 @@
 """A training step whose products are those of `tiles` and whose matrices lie in the panels of `panels`.
 
     step                a product computes             and finishes its tiles with      memory is written
-    gather              -                              -                                panels of A[0]
     forward, layer l    A[l-1] W[l].T + b[l]           the activation                   A[l]
     backward, layer l   delta[l] W[l]                  the derivative of layer l - 1    delta[l-1]
                         delta[l].T A[l-1]              the update                       W[l], and its velocity
+
+The samples are not gathered (`forward_input`, `gradient_input`): the products of layer 1 read them where they are. This
+made a step of 784-70-30-10 5 % faster at batch 500 and 6 % at batch 32, and one of 39-39-39-1 with all of 10,000 samples
+16 %.
 
 A number of A[l] or delta[l] is written once, when it is complete, if the layer that its sum runs over is one panel. An
 input is one panel for up to 400 numbers. Another layer is one panel for up to 72 neurons (AVX-512, single precision;
@@ -22,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.engines.numba_passes import COMPILE, EXACTLY, RELU, SOFTMAX, TANH, compiled_softmax, cost, descend
-from mlpprof.engines.panels import Plan, gather, turn
+from mlpprof.engines.panels import Plan, take_targets, turn
 from mlpprof.engines.tiles import (
     HEAVY_BALL,
     KINKED,
@@ -89,6 +92,30 @@ def forward_layer(
 
 
 @EXACTLY
+def forward_input(
+    plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, samples: Any, A: Array, m: int,
+    part: tuple[int, int],
+) -> None:
+    """Compute a part of A[1] from X as it is, as `forward_layer` does from panels; samples: see `forward`."""
+    X, order, first, known = samples
+    finish, numbers = activation_of(codes, theta, 1)
+    panels = plan.first[2] - 1 - plan.first[1]
+    for p in range(plan.first[1], plan.first[2] - 1):
+        left, width = plan.cuts[p], plan.cuts[p + 1] - plan.cuts[p]
+        low, high = rows_of(part, p - plan.first[1], panels, m)
+        for q in range(plan.first[0], plan.first[1] - 1):
+            start, end = plan.cuts[q], min(plan.cuts[q + 1], plan.n[0])
+            multiply_forward(
+                widths, width // UNIT,
+                (X, start, plan.n[0], 1, order, first + low, known - low),
+                (theta, plan.W[1] + plan.rows[1] * left + start * width), end - start,
+                (A, m * (plan.columns[1] + left) + low * width), high - low, start == 0,
+                finish if q == plan.first[1] - 2 else UNFINISHED,
+                (theta, plan.b[1] + left), (gains, plan.columns[1] + left), numbers,
+            )
+
+
+@EXACTLY
 def back_layer(
     plan: Plan, widths: Any, codes: Array, theta: Array, A: Array, delta: Array, turned: Array, m: int, l: int,
     part: tuple[int, int],
@@ -140,14 +167,50 @@ def gradient_layer(
                     (theta, at), (velocity, at), numbers,
                 )
 
+
+@EXACTLY
+def gradient_input(
+    plan: Plan, widths: Any, state: Any, numbers: Any, samples: Any, delta: Array, m: int, fresh: bool, finish: int,
+    part: tuple[int, int],
+) -> None:
+    """What `gradient_layer` does for W[1], from X as it is."""
+    theta, velocity, gradient = state
+    X, order, first, known = samples
+    panels = plan.first[2] - 1 - plan.first[1]
+    for p in range(plan.first[1], plan.first[2] - 1):
+        left, width = plan.cuts[p], plan.cuts[p + 1] - plan.cuts[p]
+        low, high = rows_of(part, p - plan.first[1], panels, plan.rows[1])
+        for q in range(plan.first[0], plan.first[1] - 1):
+            start, end = plan.cuts[q], min(plan.cuts[q + 1], plan.n[0])
+            begin, stop = max(start, low), min(end, high)
+            if begin < stop:
+                at = plan.W[1] + plan.rows[1] * left + begin * width
+                multiply_gradient(
+                    widths, width // UNIT,
+                    (X, begin, 1, plan.n[0], order, first, known),
+                    (delta, m * (plan.columns[1] + left)), m,
+                    (gradient, at), stop - begin, fresh, finish,
+                    (theta, at), (velocity, at), numbers,
+                )
+
 # fmt: on
 
 
 @COMPILE
-def forward(plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, A: Array, out: Array) -> None:
-    """Compute all layers from A[0], and copy the output to out (m, n_L). A has the panels of all layers."""
+def forward(
+    plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, A: Array, out: Array, samples: Any = None
+) -> None:
+    """Compute all layers, and copy the output to out (m, n_L). A has the panels of all layers.
+
+    samples: X, and the order of its rows: an array, the place where this batch begins in it, and how many numbers it has
+    from there on. The rows that follow this batch are asked for beforehand. Without samples, A[0] is already in panels.
+    """
     m, L = len(out), plan.n.size - 1
-    for l in range(1, L + 1):
+    if samples is None:
+        forward_layer(plan, widths, codes, theta, gains, A, m, 1, ALONE)
+    else:
+        forward_input(plan, widths, codes, theta, gains, samples, A, m, ALONE)
+    for l in range(2, L + 1):
         forward_layer(plan, widths, codes, theta, gains, A, m, l, ALONE)
     take_output(plan, codes, A, out, 0, m)
 
@@ -213,11 +276,12 @@ def finish_of(optimizer: Any) -> int:
 @COMPILE
 def backward(
     plan: Plan, widths: Any, codes: Array, state: Any, optimizer: Any, A: Array, out: Array, T: Array, delta: Array,
-    turned: Array, share: float, fresh: bool, update: bool,
+    turned: Array, share: float, fresh: bool, update: bool, samples: Any = None,
 ) -> None:  # fmt: skip
     """Compute all delta[l] and gradients, and update all parameters with them if this piece is the last of its batch.
 
-    state: parameters, velocity and gradient, as `pack` lays them out. fresh: whether this piece is the first.
+    state: parameters, velocity and gradient, as `pack` lays them out. fresh: whether this piece is the first. samples:
+    as in `forward`.
     """
     theta, velocity, gradient = state
     rate, momentum, l1, l2, one, zero = optimizer
@@ -227,7 +291,10 @@ def backward(
     for l in range(L, 0, -1):
         if l > 1:
             back_layer(plan, widths, codes, theta, A, delta, turned, m, l, ALONE)
-        gradient_layer(plan, widths, state, (rate, momentum, l1, l2), A, delta, m, l, fresh, finish, ALONE)
+        if samples is None or l > 1:
+            gradient_layer(plan, widths, state, (rate, momentum, l1, l2), A, delta, m, l, fresh, finish, ALONE)
+        else:
+            gradient_input(plan, widths, state, (rate, momentum, l1, l2), samples, delta, m, fresh, finish, ALONE)
         add_bias_gradient(plan, gradient, delta, m, l, fresh)
     if update:
         b = plan.b[1]
@@ -241,16 +308,17 @@ def make_steps(
 ) -> None:  # fmt: skip
     """Make a step for each row of indices (steps, m), in pieces of len(T) samples."""
     m, rows, L = indices.shape[1], len(T), plan.n.size - 1
+    order = indices.reshape(indices.size)
     for step in range(len(indices)):
         losses[step] = 0
         for start in range(0, m, rows):
-            index = indices[step, start : start + rows]
-            here = len(index)
-            gather(plan, X, Y, index, A, T)
-            forward(plan, widths, codes, state[0], gains, A, out[:here])
+            here, first = min(rows, m - start), step * m + start
+            samples = X, order, first, order.size - first
+            take_targets(Y, order[first : first + here], T)
+            forward(plan, widths, codes, state[0], gains, A, out[:here], samples)
             losses[step] += cost(codes[L + 1], codes[L], out[:here], T[:here], least) / m
             share = state[0].dtype.type(1 / m)
             backward(
                 plan, widths, codes, state, optimizer, A, out[:here], T[:here], delta, turned, share, start == 0,
-                start + rows >= m,
+                start + rows >= m, samples,
             )  # fmt: skip

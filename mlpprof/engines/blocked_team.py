@@ -27,14 +27,16 @@ from mlpprof.engines.blocked_passes import (
     begin_backward,
     finish_of,
     forward,
+    forward_input,
     forward_layer,
+    gradient_input,
     gradient_layer,
     rows_of,
     take_output,
 )
 from mlpprof.engines.meeting import meet, stopped
 from mlpprof.engines.numba_passes import COMPILE, EXACTLY, add_up_and_descend, cost, descend
-from mlpprof.engines.panels import Plan, gather, gather_inputs, gather_targets
+from mlpprof.engines.panels import Plan, take_targets
 from mlpprof.engines.tiles import UNFINISHED, UNIT, multiply_forward
 from mlpprof.model.interface import Array
 
@@ -57,18 +59,20 @@ def make_steps_with_shares(
     m, L = indices.shape[1], plan.n.size - 1
     k, workers = part
     first, end = m * k // workers, m * (k + 1) // workers
+    order = indices.reshape(indices.size)
     state = theta, velocity, gradients[k]
     for step in range(len(indices)):
         losses[k, step] = 0
         for start in range(first, end, len(T)):
             index = indices[step, start : min(end, start + len(T))]
             here = len(index)
-            gather(plan, X, Y, index, A, T)
-            forward(plan, widths, codes, theta, gains, A, out[:here])
+            samples = X, order, step * m + start, order.size - step * m - start
+            take_targets(Y, index, T)
+            forward(plan, widths, codes, theta, gains, A, out[:here], samples)
             losses[k, step] += cost(codes[L + 1], codes[L], out[:here], T[:here], least) / m
             backward(
                 plan, widths, codes, state, optimizer, A, out[:here], T[:here], delta, turned, theta.dtype.type(1 / m),
-                start == first, False,
+                start == first, False, samples,
             )
             if stopped(numbers):
                 return
@@ -87,25 +91,27 @@ def has_several_panels(plan: Plan, l: int) -> bool:
 
 @EXACTLY
 def forward_features(
-    plan: Plan, widths: Any, theta: Array, gains: Array, A: Array, parts: Array, m: int, columns: tuple[int, int],
-    worker: int,
+    plan: Plan, widths: Any, theta: Array, gains: Array, samples: Any, A: Array, parts: Array, m: int,
+    part: tuple[int, int],
 ) -> None:
-    """Multiply some columns of A[0] with W[1], which is one panel: into A[1] for worker 0, and else into parts[worker].
+    """Multiply a part of the features with W[1], which is one panel: into A[1] for worker 0, else into parts[worker].
 
     Only worker 0 adds the bias. parts: (workers + 1, samples and their neurons); the last one is 0.
     """
+    X, order, first, known = samples
+    low, high = rows_of(part, 0, 1, plan.rows[1])
     width, nothing = plan.columns[2] - plan.columns[1], theta.dtype.type(0)
-    to = (A, m * plan.columns[1]) if worker == 0 else (parts[worker], 0)
-    bias = (theta, plan.b[1]) if worker == 0 else (parts[-1], 0)
+    to = (A, m * plan.columns[1]) if part[0] == 0 else (parts[part[0]], 0)
+    bias = (theta, plan.b[1]) if part[0] == 0 else (parts[-1], 0)
     for q in range(plan.first[0], plan.first[1] - 1):
-        start, end = plan.cuts[q], plan.cuts[q + 1]
-        left, right = max(start, columns[0]), min(end, columns[1])
-        if left < right:
+        start, end = plan.cuts[q], min(plan.cuts[q + 1], plan.n[0])
+        begin, stop = max(start, low), min(end, high)
+        if begin < stop:
             multiply_forward(
                 widths, width // UNIT,
-                (A, m * start + left - start, end - start, 1),
-                (theta, plan.W[1] + left * width), right - left,
-                to, m, left == columns[0], UNFINISHED,
+                (X, begin, plan.n[0], 1, order, first, known),
+                (theta, plan.W[1] + begin * width), stop - begin,
+                to, m, begin == low, UNFINISHED,
                 bias, (gains, 0), (nothing, nothing, nothing, nothing),
             )
 
@@ -144,24 +150,23 @@ def make_steps_with_parts(
     m, L = indices.shape[1], plan.n.size - 1
     k, workers = part
     low, high = rows_of(part, 0, 1, m)
-    first, end = rows_of(part, 0, 1, plan.rows[1])
-    columns = first, min(end, X.shape[1])
+    order = indices.reshape(indices.size)
     features = not has_several_panels(plan, 1) and plan.rows[1] >= UNIT * workers
     gradient = gradients[0]
     state = theta, velocity, gradient
     rate, momentum, l1, l2, one, zero = optimizer
     finish = finish_of(optimizer)
     for step in range(len(indices)):
-        gather_targets(Y, indices[step], T, (low, high))
+        samples = X, order, step * m, order.size - step * m
+        take_targets(Y, indices[step, low:high], T[low:high])
         if features:
-            gather_inputs(plan, X, indices[step], A, (0, m), columns)
-            forward_features(plan, widths, theta, gains, A, parts, m, columns, k)
+            forward_features(plan, widths, theta, gains, samples, A, parts, m, part)
             if not meet(numbers, k):
                 return
             add_up_features(plan, widths, codes, theta, gains, A, parts, m, part)
         else:
-            gather_inputs(plan, X, indices[step], A, (low, high), (0, X.shape[1]))
-        for l in range(2 if features else 1, L + 1):
+            forward_input(plan, widths, codes, theta, gains, samples, A, m, part)
+        for l in range(2, L + 1):
             if (has_several_panels(plan, l) or has_several_panels(plan, l - 1)) and not meet(numbers, k):
                 return
             forward_layer(plan, widths, codes, theta, gains, A, m, l, part)
@@ -177,7 +182,10 @@ def make_steps_with_parts(
         if not meet(numbers, k):
             return
         for l in range(L, 0, -1):
-            gradient_layer(plan, widths, state, (rate, momentum, l1, l2), A, delta, m, l, True, finish, part)
+            if l > 1:
+                gradient_layer(plan, widths, state, (rate, momentum, l1, l2), A, delta, m, l, True, finish, part)
+            else:
+                gradient_input(plan, widths, state, (rate, momentum, l1, l2), samples, delta, m, True, finish, part)
             if l % workers == k:
                 add_bias_gradient(plan, gradient, delta, m, l, True)
                 b, end = plan.b[l], plan.b[l] + plan.columns[l + 1] - plan.columns[l]

@@ -84,34 +84,42 @@ def registers_here() -> Registers:
     return AVX2 if features.get("avx2") and features.get("fma") else SSE
 
 
-def multiply_function(module: ir.Module, kind: int, units: int, itemsize: int, registers: Registers) -> ir.Function:
+def multiply_function(
+    module: ir.Module, kind: int, units: int, itemsize: int, registers: Registers, in_order: bool = False
+) -> ir.Function:
     """The function of a module that multiplies rows of A with a panel of B; it is made if the module lacks it.
 
-    Its arguments: a, the numbers from one row of A to the next, and from one k to the next; b; the length of the sum;
-    c; the rows; whether C begins at 0 (or at the bias) instead of what it has; how it is finished; two more arrays, and
-    four numbers. `FORWARD`: bias, gain; steepness, floor. `PROPAGATE`: the activations, which lie like C; the first two
-    coefficients of the derivative. `GRADIENT`: weights and velocity, which lie like C; rate, momentum, l1, l2.
+    Its arguments: a, the numbers from one row of A to the next, and from one k to the next; order, and how many numbers
+    it has; b; the length of the sum; c; the rows; whether C begins at 0 (or at the bias) instead of what it has; how it
+    is finished; two more arrays, and four numbers. `FORWARD`: bias, gain; steepness, floor. `PROPAGATE`: the
+    activations, which lie like C; the first two coefficients of the derivative. `GRADIENT`: weights and velocity, which
+    lie like C; rate, momentum, l1, l2.
+
+    in_order: sample i of the product is sample order[i] of a. The order may go on after the samples of the product; the
+    sample that comes next is asked for beforehand.
     """
     real = SINGLE if itemsize == 4 else ir.DoubleType()
-    name = f"mlpprof_multiply_{('forward', 'propagate', 'gradient')[kind]}_{units}_{itemsize}"
+    name = f"mlpprof_multiply_{('forward', 'propagate', 'gradient')[kind]}_{units}_{itemsize}_{in_order}"
     if name in module.globals:
         return module.globals[name]
     array = real.as_pointer()
-    arguments = [array, INT, INT, array, INT, array, INT, INT, INT, array, array, real, real, real, real]
+    arguments = [array, INT, INT, INT.as_pointer(), INT, array, INT, array, INT, INT, INT, array, array, *[real] * 4]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    for place in (0, 3, 5):
+    for place in (0, 5, 7):
         function.args[place].add_attribute("noalias")
-    _Writer(function, kind, units, itemsize, registers).write()
+    _Writer(function, kind, units, itemsize, registers, in_order).write()
     return function
 
 
 class _Writer:
     """Writes the instructions of one function."""
 
-    def __init__(self, function: ir.Function, kind: int, units: int, itemsize: int, registers: Registers) -> None:
-        self.function, self.kind = function, kind
+    def __init__(
+        self, function: ir.Function, kind: int, units: int, itemsize: int, registers: Registers, in_order: bool
+    ) -> None:
+        self.function, self.kind, self.in_order = function, kind, in_order
         self.real = function.args[0].type.pointee
         self.width = units * UNIT
         self.tile_rows = registers.rows(units, itemsize)
@@ -124,9 +132,9 @@ class _Writer:
 
     def write(self) -> None:
         """All whole tiles, then the rows that are left, one by one."""
-        total = self.function.args[6]
+        total = self.function.args[8]
         start = self.repeat(INT(0), total, self.tile_rows, self.tile)
-        if self.kind != GRADIENT:  # features come in multiples of UNIT
+        if self.kind != GRADIENT or self.in_order:  # in panels, features come in multiples of UNIT
             self.repeat(start, total, 1, self.tile)
         self.builder.ret_void()
 
@@ -172,18 +180,31 @@ class _Writer:
     def tile(self, row: ir.Value, rows: int) -> None:
         """`rows` rows of C from `row` on."""
         builder = self.builder
-        a, a_row, a_k, b, length, c, _, fresh, finish, *_ = self.function.args
-        a = builder.gep(a, [builder.mul(row, a_row)])
+        a, a_row, a_k, order, known, b, length, c, _, fresh, finish, *_ = self.function.args
         at = builder.mul(row, INT(self.width))
         c = builder.gep(c, [at])
         begun = self.begin(c, rows, fresh)
-        a_rows = [builder.gep(a, [builder.mul(a_row, INT(i))]) for i in range(rows)]
+        samples_are_rows = self.in_order and self.kind == FORWARD
+
+        def start_of(i: int) -> ir.Value:
+            place = builder.add(row, INT(i))
+            if samples_are_rows:  # the rows that come next may be beyond the end
+                last = builder.sub(known, INT(1))
+                place = builder.select(builder.icmp_signed("<", place, last), place, last)
+                place = builder.load(builder.gep(order, [place]))
+            return builder.gep(a, [builder.mul(place, a_row)])
+
+        a_rows = [start_of(i) for i in range(rows)]
+        next_rows = [start_of(rows + i) for i in range(rows)] if samples_are_rows else []
 
         def add_products(k: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
             b_row = self.load_row(builder.gep(b, [builder.mul(k, INT(self.width))]))
+            place = builder.load(builder.gep(order, [k])) if self.in_order and self.kind == GRADIENT else k
+            for next_row in next_rows:
+                self.ask_for(builder.gep(next_row, [k]))
             found = []
             for i in range(rows):
-                number = builder.load(builder.gep(a_rows[i], [builder.mul(k, a_k)]))
+                number = builder.load(builder.gep(a_rows[i], [builder.mul(place, a_k)]))
                 for j, vector in enumerate(b_row):
                     found.append(self.multiply_add(self.spread(number, vector.type), vector, sums[i * len(b_row) + j]))
             return found
@@ -211,7 +232,7 @@ class _Writer:
         builder, here = self.builder, self.builder.block
         kept, after = builder.append_basic_block("kept"), builder.append_basic_block("begun")
         if self.kind == FORWARD:
-            new = self.load_row(self.function.args[9]) * rows
+            new = self.load_row(self.function.args[11]) * rows
         else:
             new = [self.constant(0.0, vector) for vector in self.vectors] * rows
         builder.cbranch(builder.icmp_signed("!=", fresh, INT(0)), after, kept)
@@ -251,7 +272,7 @@ class _Writer:
         The gain is the steepness, and 0 in columns that are no neuron.
         """
         builder = self.builder
-        _, gain, steepness, floor, *_ = self.function.args[9:]
+        _, gain, steepness, floor, *_ = self.function.args[11:]
         if not smooth:
             floors = [self.spread(floor, vector) for vector in self.vectors] * rows
             found = [
@@ -273,7 +294,7 @@ class _Writer:
     def derive(self, sums: list[ir.Value], c: ir.Value, at: ir.Value, rows: int, smooth: bool) -> None:
         """Multiply with p + q a - a**2 of the activations a, or keep what has a > 0."""
         builder = self.builder
-        activations, _, p, q, *_ = self.function.args[9:]
+        activations, _, p, q, *_ = self.function.args[11:]
         found = []
         for d, a in zip(sums, self.load_tile(builder.gep(activations, [at]), rows), strict=True):
             if smooth:
@@ -287,7 +308,7 @@ class _Writer:
     def update(self, sums: list[ir.Value], c: ir.Value, at: ir.Value, rows: int, smooth: bool) -> None:
         """Change weights and velocity as `descend` does; C is not stored."""
         builder = self.builder
-        weights, velocity, rate, momentum, l1, l2 = self.function.args[9:]
+        weights, velocity, rate, momentum, l1, l2 = self.function.args[11:]
         weights, velocity = builder.gep(weights, [at]), builder.gep(velocity, [at])
         old = self.load_tile(weights, rows)
         changes = [self.multiply_add(w, self.spread(l2, w.type), g) for w, g in zip(old, sums, strict=True)]
@@ -323,6 +344,14 @@ class _Writer:
         exponent = builder.add(builder.bitcast(shifted, bits), self.constant(127 if is_single else 1023, bits))
         exponent = builder.shl(exponent, self.constant(mantissa, bits))
         return builder.fmul(p, builder.bitcast(exponent, kind))
+
+    def ask_for(self, place: ir.Value) -> None:
+        """Let the processor load a line into its first cache, without waiting for it."""
+        module, byte, number = self.function.module, ir.IntType(8).as_pointer(), ir.IntType(32)
+        if "llvm.prefetch.p0" not in module.globals:
+            ir.Function(module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0")
+        how = [ir.Constant(number, value) for value in (0, 3, 1)]  # read, into all caches, data
+        self.builder.call(module.globals["llvm.prefetch.p0"], [self.builder.bitcast(place, byte), *how])
 
     def load_row(self, place: ir.Value) -> list[ir.Value]:
         builder = self.builder
@@ -371,29 +400,37 @@ def _multiplication(kind: int) -> Any:
     """The functions of one kind, for several widths of a panel, as one function that compiled code can call.
 
     widths: as in `Plan`; code is made only for those that are not None. The other arguments are those of
-    `multiply_function`, but a place in an array is a pair of a flat array and an index, and a has its two steps too.
+    `multiply_function`, but a place in an array is a pair of an array and an index, and a has its two steps too. If its
+    samples are to be taken in an order, a place in the order and what it has from there on follow in the same tuple.
     """
 
     @intrinsic
     def multiply(typing, widths, units, a, b, length, c, rows, fresh, finish, d, e, numbers):  # type: ignore[no-untyped-def]
         real = a[0].dtype
         itemsize = real.bitwidth // 8
+        in_order = len(a) > PLACE_AND_STEPS
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[ir.Value]) -> ir.Value:
             given = dict(zip(NAMES, zip(values, signature.args, strict=True), strict=True))
 
             def parts(name: str, into: Any = types.int64) -> list[ir.Value]:
-                """The address and the numbers of a tuple, or the numbers alone, as numbers of one type."""
+                """The addresses and the numbers of a tuple, or the number itself, with numbers of one type."""
                 value, kind = given[name]
                 if not isinstance(kind, types.BaseTuple):
                     return [context.cast(builder, value, kind, into)]
-                found = cgutils.unpack_tuple(builder, value)
-                if not isinstance(kind[0], types.Array):
-                    return [context.cast(builder, one, of, into) for one, of in zip(found, kind, strict=True)]
-                at, *steps = (context.cast(builder, one, of, into) for one, of in zip(found[1:], kind[1:], strict=True))
-                return [builder.gep(context.make_array(kind[0])(context, builder, found[0]).data, [at]), *steps]
+                found: list[ir.Value] = []
+                array = None
+                for one, of in zip(cgutils.unpack_tuple(builder, value), kind, strict=True):
+                    if isinstance(of, types.Array):
+                        array = context.make_array(of)(context, builder, one).data
+                        continue
+                    number = context.cast(builder, one, of, into)
+                    found.append(number if array is None else builder.gep(array, [number]))
+                    array = None
+                return found
 
-            arguments = [one for name in NAMES[2:-1] for one in parts(name)] + parts("numbers", real)
+            a_parts = parts("a") if in_order else [*parts("a"), ir.Constant(INT.as_pointer(), None), INT(0)]
+            arguments = a_parts + [one for name in NAMES[3:-1] for one in parts(name)] + parts("numbers", real)
             after = builder.append_basic_block("multiplied")
             switch = builder.switch(parts("units")[0], after)
             for width, used in enumerate(widths, start=1):
@@ -401,7 +438,8 @@ def _multiplication(kind: int) -> Any:
                     block = builder.append_basic_block(f"units_{width}")
                     switch.add_case(INT(width), block)
                     builder.position_at_end(block)
-                    builder.call(multiply_function(builder.module, kind, width, itemsize, HERE), arguments)
+                    function = multiply_function(builder.module, kind, width, itemsize, HERE, in_order)
+                    builder.call(function, arguments)
                     builder.branch(after)
             builder.position_at_end(after)
             return context.get_dummy_value()
@@ -412,6 +450,8 @@ def _multiplication(kind: int) -> Any:
 
 
 NAMES = ("widths", "units", "a", "b", "length", "c", "rows", "fresh", "finish", "d", "e", "numbers")
+PLACE_AND_STEPS = 4
+"""What `a` consists of without an order: an array, a place and two steps."""
 multiply_forward, multiply_back, multiply_gradient = map(_multiplication, (FORWARD, PROPAGATE, GRADIENT))
 
 

@@ -30,7 +30,7 @@ from mlpprof.engines.blocked_team import make_steps_with_parts, make_steps_with_
 from mlpprof.engines.meeting import CompiledTeam
 from mlpprof.engines.numba_passes import activate, cost, descend, settings
 from mlpprof.engines.pace import Pace
-from mlpprof.engines.panels import gains_of, gather, pack, plan_of, scratch_of, unpack, widths_of
+from mlpprof.engines.panels import gains_of, pack, plan_of, scratch_of, take_targets, unpack, widths_of
 from mlpprof.engines.team import workers_wanted
 
 PARENT = "blocked"
@@ -69,10 +69,13 @@ class MLP:
     def fetch_batch(self, X, Y, index):
         if len(index) != self.m:
             self.allocate(len(index))
-        gather(self.plan, X, Y, index, self.A, self.T)  # phase: gather
+        order = np.ascontiguousarray(index, np.int64)
+        self.samples = X, order, 0, len(order)
+        take_targets(Y, order, self.T)  # phase: gather
 
     def forward(self):
-        forward(self.plan, self.widths, self.codes, self.theta, self.gains, self.A, self.out)  # phase: weighted sum
+        layers = self.plan, self.widths, self.codes, self.theta, self.gains
+        forward(*layers, self.A, self.out, self.samples)  # phase: weighted sum
 
     def loss(self):
         return cost(self.codes[-1], self.codes[-2], self.out, self.T, self.least) / self.m  # phase: cost
@@ -80,7 +83,8 @@ class MLP:
     def backward(self):
         layers = self.plan, self.widths, self.codes, self.state, self.optimizer
         share = self.theta.dtype.type(1 / self.m)
-        backward(*layers, self.A, self.out, self.T, self.delta, self.turned, share, True, False)  # phase: gradient
+        arrays = self.A, self.out, self.T, self.delta, self.turned
+        backward(*layers, *arrays, share, True, False, self.samples)  # phase: gradient
 
     def update(self):
         rate, momentum, l1, l2, one, zero = self.optimizer
@@ -105,7 +109,7 @@ class MLP:
     def train(self, X, Y, indices):
         if any(len(index) != len(indices[0]) for index in indices):
             return [self.train_step(X, Y, index) for index in indices]
-        batches, losses = np.array(indices), np.empty(len(indices))
+        batches, losses = np.array(indices, np.int64), np.empty(len(indices))
 
         def alone(first, end):
             self.make_steps_alone(X, Y, batches[first:end], losses[first:end])
