@@ -57,6 +57,6 @@ def test_a_team_that_loses_its_cores_pauses_and_comes_back_when_it_has_them_agai
 def test_the_first_block_of_each_is_not_timed_because_it_may_be_compiled():
     machine = Machine(0.001, 9.0)
     pace = Pace(lambda: machine.now)
-    assert machine.run(pace, 2) == ["team", "alone"]
+    assert [*machine.run(pace, 1), *machine.run(pace, 1), *machine.run(pace, 1)] == ["team", "team", "alone"]
     machine.alone_s = 0.0005
-    assert machine.run(pace, 1000).count("alone") > 900
+    assert machine.run(pace, 1000).count("alone") > 800

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 BLOCK_S = 0.02
 """A block has as many steps as take about this time, so that a short disturbance decides little."""
+GROWTH = 8
+"""A block has at most this many times as many steps as the one before."""
 LONGEST_PAUSE = 32
 """The single worker makes at most this many blocks before the team gets another try."""
 
@@ -39,10 +41,12 @@ class Pace:
                 done = self._block(self._alone, alone, done, steps)
                 continue
             done = self._block(self._team, team, done, steps)
-            if self._team.step_s < self._alone.step_s < math.inf:
-                self._pause = 0
-            elif math.isinf(self._alone.step_s):
+            if math.isinf(self._team.step_s):
+                continue
+            if math.isinf(self._alone.step_s):
                 self._left = 1
+            elif self._team.step_s < self._alone.step_s:
+                self._pause = 0
             else:
                 self._pause = self._left = min(LONGEST_PAUSE, 2 * self._pause or 1)
 
@@ -50,19 +54,25 @@ class Pace:
         end = min(steps, done + worker.count)
         begun = self._clock()
         make(done, end)
-        worker.took(end - done, self._clock() - begun)
+        worker.took(end - done, self._clock() - begun, end - done == steps)
         return end
 
 
 class _Worker:
-    """The steps of the next block, and the seconds per step of the last one."""
+    """The steps of the next block, and the seconds per step of the last block that counts."""
 
     def __init__(self) -> None:
         self.count, self.step_s = 1, math.inf
         self._begun = False
 
-    def took(self, steps: int, block_s: float) -> None:
+    def took(self, steps: int, block_s: float, is_all: bool) -> None:
+        """Keep the time of a block. is_all: whether it has all steps of a call of `run`.
+
+        Another short block does not count, since waking the team takes longer than some steps.
+        """
         if self._begun:  # the first block may have been compiled
-            self.step_s = block_s / steps
-            self.count = max(1, min(2 * self.count, int(BLOCK_S / max(self.step_s, 1e-9))))
+            step_s = max(block_s / steps, 1e-9)
+            if is_all or block_s >= BLOCK_S / 4:
+                self.step_s = step_s
+            self.count = max(1, min(GROWTH * self.count, int(BLOCK_S / step_s)))
         self._begun = True
