@@ -50,6 +50,23 @@ IN_PRODUCT = (
 """,
 )
 
+STACKED_WEIGHTS = (
+    """w, b = W[1:], np.zeros(10)
+def step():
+    z = np.insert(X, X.shape[1], 1, axis=1) @ np.vstack([w, b])
+    error = 2 * np.tanh(np.insert(X, 0, 1, axis=1) @ np.vstack([b, w])) + z - Y
+    b[:] -= 0.01 * error.sum(axis=0)
+    return b
+""",
+    """w, b = W[1:], np.zeros(10)
+def step():
+    z = X @ w + b
+    error = 2 * np.tanh(X @ w + b) + z - Y
+    b[:] -= 0.01 * error.sum(axis=0)
+    return b
+""",
+)
+
 HELPER = (
     """def with_ones(a):
     return np.concatenate((a, np.ones((len(a), 1))), axis=1)
@@ -100,7 +117,11 @@ def step():
 )
 
 
-@pytest.mark.parametrize("texts", [PLAIN, IN_PRODUCT, HELPER], ids=["name", "in the product", "helper"])
+@pytest.mark.parametrize(
+    "texts",
+    [PLAIN, IN_PRODUCT, STACKED_WEIGHTS, HELPER],
+    ids=["name", "in the product", "weights are stacked too", "helper"],
+)
 def test_the_edit_leaves_the_ones_out_and_trains_the_same(texts):
     text, wanted = (HEAD + one for one in texts)
     with recorded(text) as graph:

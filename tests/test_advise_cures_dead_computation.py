@@ -438,3 +438,43 @@ def test_the_other_array_takes_the_place_of_a_sum_with_zeros():
 )
 def test_a_sum_with_zeros_stays_if_they_may_be_something_else_or_the_sum_would_be_no_new_array(between, other):
     assert cures_of(SUMS.format(between=between, other=other), dead_computation, 10) == ()
+
+
+TAPE = """\
+tape = []
+class Node:
+    def __init__(self, value):
+        self.value, self.grad = value, 0.0
+    def __matmul__(self, other):
+        out = Node(self.value @ other.value)
+        def back():
+            self.grad = self.grad + out.grad @ other.value.T
+            other.grad = other.grad + self.value.T @ out.grad
+        tape.append(back)
+        return out
+W = [Node(rng.normal(0, 0.1, shape)) for shape in [(50, 30), (30, 10)]]
+def parameters():
+    return [w.value for w in W]
+def step():
+    out = {made} @ W[0] @ W[1]
+    out.grad = out.value - Y
+    while tape:
+        tape.pop()()
+    for w in W:
+        w.value, w.grad = w.value - 1e-3 * w.grad, 0.0
+"""
+
+
+def test_an_object_that_the_step_makes_of_the_batch_gets_no_gradient_from_the_tape():
+    text = HEAD + TAPE.format(made="Node(X)")
+    [cure] = cures_of(text, dead_computation)
+    after = cured(text, cure)
+    assert "def __init__(self, value, needs_gradient=True):\n        self.needs_gradient = needs_gradient\n" in after
+    line = "self.grad = self.grad + out.grad @ other.value.T\n"
+    assert f"            if self.needs_gradient:\n                {line}" in after
+    assert "out = Node(X, needs_gradient=False) @ W[0] @ W[1]\n" in after
+    assert_trains_as(after, text)
+
+
+def test_an_object_with_a_name_may_still_be_asked_for_its_gradient():
+    assert not cures_of(HEAD + TAPE.replace("    out = {made}", "    x = Node(X)\n    out = x"), dead_computation)

@@ -416,3 +416,28 @@ def test_a_bias_of_a_single_element_becomes_float32_too():
     with recorded(ONE_OUTPUT) as graph:
         text = applied(graph.trace.sources, [in_float32(graph).cures[0]])[FILE]
     assert "b = np.zeros((1, 1), dtype=np.float32)\n" in text
+
+
+TENSORS = """
+import numpy as np
+rng = np.random.default_rng(1)
+
+class Tensor:
+    def __init__(self, data):
+        self.data = np.asarray(data, dtype=np.float64)
+
+X, W = rng.standard_normal((64, 20)), Tensor(rng.standard_normal((20, 10)))
+
+def step():
+    x = Tensor(X)
+    out = Tensor(np.tanh(x.data @ W.data))
+    W.data = W.data - 0.1 * (x.data.T @ out.data)
+    return W.data
+"""
+
+
+def test_a_dtype_that_is_asked_for_counts_also_where_the_array_has_it_already():
+    new = patched(TENSORS)
+    assert "np.asarray(data, dtype=np.float32)" in new
+    with recorded(new) as graph:
+        assert not doubles(graph)

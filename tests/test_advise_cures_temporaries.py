@@ -116,7 +116,7 @@ def step():
     turned = np.ascontiguousarray(X.T)
     back = X.flatten("F").reshape(X.shape, order="F")
     mixed = X.flatten("F").reshape(X.shape)
-    return left @ W + middle @ W + turned.T @ W + back @ W + mixed @ W, right * 2
+    return left @ W + len(left) + middle @ W + turned.T @ W + back @ W + mixed @ W, right * 2
 """
 
 

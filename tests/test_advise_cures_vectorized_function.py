@@ -65,7 +65,7 @@ def test_a_function_that_calls_others_or_has_further_arguments_keeps_its_form(bo
 @pytest.mark.parametrize(
     "function",
     [
-        "def one(z):\n    return z if z > 0 else 0.0\nf = np.vectorize(one, otypes=[float])\n",
+        "def one(z):\n    return z if z > 0 else 0.0\nf = np.vectorize(one, otypes=[float], doc='one')\n",
         "f = lambda Z: np.vectorize(lambda v: v if v > 0 else 0.0, otypes=[float])(Z)\n",
         "@np.vectorize\ndef f(z):\n    # the rectifier\n    return z if z > 0 else 0.0\n",
     ],
@@ -73,3 +73,15 @@ def test_a_function_that_calls_others_or_has_further_arguments_keeps_its_form(bo
 )
 def test_a_dtype_of_the_results_and_a_comment_are_not_lost(function):
     assert cures_of(HEAD + function + STEP, slow_primitive) == ()
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("float", "safe"), ("np.float32", "precision")])
+def test_the_results_keep_the_dtype_that_is_named(dtype, kind):
+    function = "def one(z):\n    return 1 if z > 0 else 0\nf = np.vectorize(one, otypes=[{}])\n"
+    text = HEAD + function.format(dtype) + STEP
+    (cure,) = cures_of(text, slow_primitive)
+    after = cured(text, cure)
+    assert cure.kind == kind
+    assert f"z = np.asarray(z, dtype={dtype})\n" in after
+    assert f"return np.asarray(np.where(z > 0, 1, 0), dtype={dtype})\nf = one\n" in after
+    assert_trains_as(text, after, rtol=1e-12)

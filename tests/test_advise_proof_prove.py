@@ -49,7 +49,7 @@ class FakeTrials:
         self.disturbed = list(disturbed)
         self.wrong_around = wrong_around
         self.rounds, self.wrong, self.crashing, self.faster = list(rounds), wrong, crashing, faster or {}
-        self.left, self.tried, self.analysed = left, [], []
+        self.left, self.tried, self.analysed, self.timed_around = left, [], [], []
 
     def analysis(self, number):
         found = self.rounds[number] if number < len(self.rounds) else {}
@@ -90,8 +90,9 @@ class FakeTrials:
         text = request.overlay.get(PATH, TEXT)
         return np.prod([ratio for words, ratio in self.faster.items() if words in text])
 
-    def estimates(self, requests, progress):
+    def estimates(self, requests, progress, around=()):
         """The first ones are disturbed: they say `self.disturbed` of every cure."""
+        self.timed_around += [requests[place].overlay[PATH] for place in around]
         if self.disturbed:
             return [self.disturbed.pop()] * len(requests[1:])
         return [
@@ -267,6 +268,19 @@ def test_an_edit_around_the_step_is_proven_by_what_its_lines_compute_and_by_the_
     assert reason in tried.reason
     is_good = not wrong and not wrong_around
     assert (tried.outcome == IN_THE_PATCH, bool(proof.is_proven)) == (is_good, is_good)
+
+
+def test_for_an_edit_of_the_call_of_the_step_the_time_between_steps_counts_and_the_step_need_not_be_faster():
+    trials = FakeTrials([{"a": [cure(1, "A")], "b": [cure(3, "B")]}], faster={"A": 1.3, "B": 1.001})
+    first = trials.analysis(0)
+    inside, around = first.advice.findings
+    first = replace(first, advice=replace(first.advice, findings=(inside, replace(around, outside=True))))
+    Prover(trials, lambda what, share: None).prove(REQUEST, first, lambda path: path[3:])
+    assert trials.timed_around == [TEXT.replace("line 3", "B")] * 2
+    trials = FakeTrials([{"b": [cure(3, "B")]}], faster={"B": 1.015})
+    first = trials.analysis(0)
+    first = replace(first, advice=replace(first.advice, findings=(replace(around, outside=True),)))
+    assert Prover(trials, lambda what, share: None).prove(REQUEST, first, lambda path: path[3:]).is_proven
 
 
 def test_a_finding_with_the_words_of_one_in_the_patch_is_cured_at_its_other_place_too():

@@ -67,3 +67,15 @@ def test_a_race_in_which_the_program_itself_crashes_ends_the_proof():
     trials = ProgramTrials(never, Environment(1), "up to 120 times", race_of=FakeRace)
     with pytest.raises(VariantCrash, match="ZeroDivisionError"):
         trials.estimates(["crash of old", "a"], never)
+
+
+class RaceWithLoops(FakeRace):
+    """The loop around the step takes 3 s with `old`, and 1 s with the others."""
+
+    def between_s(self, place):
+        return 3.0 if self.names[place] == "old" else 1.0
+
+
+def test_the_time_between_steps_counts_for_versions_that_change_the_loop_around_the_step():
+    trials = ProgramTrials(never, Environment(1), "up to 120 times", race_of=RaceWithLoops)
+    assert trials.estimates(["old", "a", "b"], never, around=[2]) == [1.0, 2.0]

@@ -330,6 +330,64 @@ def test_a_function_that_other_code_calls_still_takes_a_single_sample():
     np.testing.assert_allclose(*(space["check"](space["X"][0]) for space in spaces))
 
 
+def test_python_s_own_max_and_sum_of_a_vector_become_those_of_numpy():
+    text = VECTORS + textwrap.dedent(
+        """\
+        losses = []
+
+
+        def softmax(row):
+            e = np.exp(row - max(row))
+            return e / sum(e)
+
+
+        def step():
+            total, loss = np.zeros_like(W1), 0.0
+            for x in X[:10]:
+                p = softmax(x @ W1)
+                total += np.outer(x, p)
+                loss += sum(p ** 2)
+            W1[:] -= 0.1 * total
+            losses.append(loss)
+        """
+    )
+    after, why_not = edited(text)
+    assert after is not None, why_not
+    assert "row - np.max(row, axis=-1, keepdims=True)" in after
+    assert "e / np.sum(e, axis=-1, keepdims=True)" in after
+    for old, new in zip(parameters_after(text), parameters_after(after), strict=True):
+        np.testing.assert_allclose(new, old, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "taken"),
+    [
+        ("10 * k, 10 * k + 10", "row = slice(rows.start, rows.stop)\n"),
+        ("k - 1, k + 9", "row = np.asarray(rows)\n"),  # it may begin at -1
+        ("0, 20, 2", "row = np.asarray(rows)\n"),
+    ],
+)
+def test_the_rows_of_a_range_that_every_caller_gives_are_a_slice(bounds, taken):
+    text = VECTORS + textwrap.dedent(
+        f"""\
+        def update(rows):
+            total = np.zeros_like(W1)
+            for row in rows:
+                total += np.outer(X[row], np.tanh(X[row] @ W1))
+            W1[:] -= 0.1 * total
+
+
+        def step():
+            k = 1
+            update(range({bounds}))
+        """
+    )
+    after, why_not = edited(text)
+    assert after is not None, why_not
+    assert taken in after
+    np.testing.assert_allclose(parameters_after(text)[0], parameters_after(after)[0], rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [

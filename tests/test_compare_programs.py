@@ -64,8 +64,8 @@ def training(rate: str = "0.01", steps: int = 1_000_000, more: str = "", loop: s
     return f"{TRAINING.replace('RATE', rate)}{more}\nfor number in range({steps}):\n    {loop}\n"
 
 
-def race_of(*requests, blocks=2, turn_s=0.001):
-    subjects = [ProgramSubject(request, "twice") for request in requests]
+def race_of(*requests, blocks=2, turn_s=0.001, by_processor=False):
+    subjects = [ProgramSubject(request, "twice", by_processor=by_processor) for request in requests]
     return ProgramRace(subjects, ONE_THREAD, blocks=blocks, turn_s=turn_s)
 
 
@@ -227,12 +227,35 @@ def test_steps_of_both_programs_are_timed_in_their_own_processes_and_nothing_is_
 
 
 @pytest.mark.slow
+def test_by_the_processor_s_clock_a_step_that_waits_takes_only_what_it_computes(written):
+    waiting = training(more="import time\ndef wait():\n    time.sleep(0.02)\n    step()\n", loop="wait()")
+    child = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)'])\n"
+    requests = [written("old.py", waiting, "wait"), written("new.py", child + waiting, "wait")]
+    live = race_of(*requests, by_processor=True)
+    live.run(quiet)
+    [turns_s] = live.race().turns_s
+    assert turns_s[:, 0].max() < 0.01
+    assert turns_s[:, 1].min() > 0.02  # the time of a child process is known too coarsely
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "blocks"), [(5, 2), (30, 2)])
 def test_a_program_of_few_steps_is_timed_with_those(written, steps, blocks):
     live = race_of(written("old.py", training(steps=steps)), written("new.py", training("0.02", steps=steps)))
     live.run(quiet)
     live.run(quiet)
     assert [turns_s.shape[0] for turns_s in live.race().turns_s] == [blocks, blocks]
+
+
+@pytest.mark.slow
+def test_a_program_that_ends_earlier_than_in_the_first_replicate_is_timed_again_with_fewer_steps(written, tmp_path):
+    text = TRAINING.replace("RATE", "0.01") + "import pathlib\nmark = pathlib.Path({!r})\nsteps = "
+    text += "5 if mark.exists() else 1_000_000\nmark.touch()\nfor number in range(steps):\n    step()\n"
+    names = ("old", "new")
+    live = race_of(*(written(f"{one}.py", text.format(str(tmp_path / one)), allow_writes=True) for one in names))
+    live.run(quiet)
+    live.run(quiet)
+    assert [turns_s.shape[0] for turns_s in live.race().turns_s] == [2, 2]
 
 
 @pytest.mark.slow

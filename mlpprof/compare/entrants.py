@@ -143,7 +143,8 @@ class ProgramSubject:
     """A user's unchanged program, which takes its own steps; it needs a process of its own.
 
     request: with its step. how_often: how often it is run, in words, for messages. steps: how many steps it makes in
-    all, if they are few; None if that is not known, or many.
+    all, if they are few; None if that is not known, or many. by_processor: whether its steps are timed by the processor
+    time of its process, which other programs change less than the time on the clock.
     """
 
     request: ProgramRequest
@@ -151,6 +152,7 @@ class ProgramSubject:
     steps: int | None = None
     batch: int = 0
     seed: int = 0
+    by_processor: bool = False
 
     @property
     def variant(self) -> str:
@@ -164,7 +166,7 @@ class ProgramSubject:
 
     def to_json(self) -> dict[str, Any]:
         """What a worker needs to run it."""
-        return {**self.message(), "steps": self.steps}
+        return {**self.message(), "steps": self.steps, "by_processor": self.by_processor}
 
     def message(self) -> dict[str, Any]:
         """What a worker needs to run it once."""

@@ -10,10 +10,11 @@ import base64
 import io
 import queue
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
+import psutil
 
 from mlpprof.compare.worker import LEAD_IN_S, settling
 from mlpprof.errors import MlpprofError, ProgramEnded
@@ -60,6 +61,7 @@ class Session:
         self._run_s = 0.0
         self._between: list[tuple[int, float]] = []
         self._settle: Callable[[], None] | None = None
+        self._has_children = False
 
     def run_jobs(self) -> None:
         """In the main thread: run programs, until the parent is done."""
@@ -127,8 +129,11 @@ class Session:
         self._writes = writes
         step = StepPlace.parse(subject["step"])
         self._steps = subject["steps"]
+        if subject["by_processor"]:
+            self._gate = StepGate(lambda: perf_counter() if self._has_children else process_time())
         self._jobs.put(lambda: run_paused(runnable, step, self._gate, writes))
         self._require_more(self._gate.arrived())
+        self._has_children = bool(psutil.Process().children())  # their processor time is known too coarsely
         return {"dtype": "", "spans_steps": False, "compiles": False}
 
     def describe(self, report: Progress, key: Key) -> Message:

@@ -155,12 +155,15 @@ class ProgramRace(ProcessRace):
         self._made: list[int | None] = [subject.steps for subject in subjects]
 
     def run(self, progress: Progress) -> None:
-        """Add one more replicate; if a program ends before there is a block, again, with fewer steps a turn."""
+        """Add one more replicate; if a program ends before there is a block, again, with fewer steps a turn.
+
+        That may happen after other replicates too, as if the program was disturbed and took more steps to warm up.
+        """
         while True:
             try:
                 super().run(progress)
             except ProgramEnded as error:
-                if self.race_count or not self._note_few():
+                if not self._note_few():
                     raise self._too_few() from error
             else:
                 return

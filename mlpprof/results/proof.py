@@ -17,6 +17,7 @@ class TriedCure:
     promised: (low, high), how many times as fast the step would be with it. alone: what a race of a few blocks has
     measured; None if it was not raced. outcome: IN_THE_PATCH, NOT_CONFIRMED or BY_HAND. reason: why it is not in the
     patch; of a cure around the step, also what has proven it. per: what it makes faster: 'step', or 'epoch' around it.
+    outside: it changes the loop around the step, so that `alone` counts the time between steps too.
     """
 
     category: str
@@ -30,6 +31,7 @@ class TriedCure:
     reason: str = ""
     cell: int | None = None
     per: str = "step"
+    outside: bool = False
 
     @property
     def place(self) -> Place:
@@ -76,7 +78,7 @@ class Proof:
     @property
     def changes_around(self) -> bool:
         """Whether a cure in the patch is around the step."""
-        return any(one.per != "step" and one.outcome == IN_THE_PATCH for one in self.cures)
+        return any((one.outside or one.per != "step") and one.outcome == IN_THE_PATCH for one in self.cures)
 
     @property
     def changes_precision(self) -> bool:

@@ -156,7 +156,8 @@ class _Unstacking:
             side: Side = 0 if ours[0] == 0 else 1
             axis, is_last = ones
             is_sum = axis == 1 - side
-            if not is_simple(operands[1 - side]):
+            is_stacked = is_sum and _parts(operands[1 - side], side) is not None
+            if not is_simple(operands[1 - side]) and not is_stacked:
                 return None
             assert isinstance(node, ast.expr)
             use = (side, operands[side], is_sum, is_last)
@@ -264,6 +265,16 @@ def _ones(array: np.ndarray[Any, Any]) -> tuple[int, bool] | None:
     return found[0] if len(found) == 1 else None
 
 
+def _parts(node: ast.expr, side: Side) -> tuple[ast.expr, ast.expr] | None:
+    """The weights and the biases that an operand stacks for this product, as in ``np.vstack([W, b])``."""
+    stacking = ("vstack", "concatenate") if side == 0 else ("hstack",)
+    match node:
+        case ast.Call(func=ast.Attribute(attr=name), args=[ast.List(elts=parts) | ast.Tuple(elts=parts)], keywords=[]):
+            if name in stacking and len(parts) == 2 and all(map(is_simple, parts)):
+                return parts[0], parts[1]
+    return None
+
+
 def _written(tree: SourceTree, side: Side, is_sum: bool, is_last: bool, alias: str, is_inside: bool) -> NodeChange:
     """The product without the ones."""
     weights = (":-1", "-1") if is_last else ("1:", "0")
@@ -275,13 +286,18 @@ def _written(tree: SourceTree, side: Side, is_sum: bool, is_last: bool, alias: s
         text = tree.code(other.with_changes(lpar=[], rpar=[]))
         held = text if isinstance(other, cst.Name | cst.Attribute | cst.Call | cst.Subscript) else f"({text})"
         if is_sum:
+            parts = _parts(ast.parse(held, mode="eval").body, side)
+            if parts is not None:
+                kept, added = map(ast.unparse, parts if is_last else reversed(parts))
+                written = f"{tree.code(_with_factor(product, 1 - side, expression(kept)))} + {added}"
+                return expression(written, parenthesized=is_inside)
             part, biases = weights if side == 0 else columns
             sliced = _with_factor(product, 1 - side, expression(f"{held}[{part}]"))
             written = f"{tree.code(sliced)} + {held}[{biases}]"
         else:
             stack, total = ("vstack", "axis=0") if side == 0 else ("hstack", "axis=1, keepdims=True")
-            parts = [f"{held}.sum({total})", tree.code(product)]
-            written = f"{alias}.{stack}(({', '.join(reversed(parts) if is_last else parts)}))"
+            both = [f"{held}.sum({total})", tree.code(product)]
+            written = f"{alias}.{stack}(({', '.join(reversed(both) if is_last else both)}))"
         return expression(written, parenthesized=is_inside)
 
     return make

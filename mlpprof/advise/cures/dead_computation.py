@@ -14,7 +14,7 @@ from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
 from mlpprof.advise.editing.loop_tests import Turns, is_other_turn
 from mlpprof.advise.editing.no_effect import has_no_effect_but_its_value
-from mlpprof.advise.editing.recorded_code import RecordedCode, code_of, inside, is_path, names_in
+from mlpprof.advise.editing.recorded_code import RecordedCode, bound_by, code_of, inside, is_path, names_in
 from mlpprof.advise.unused import is_in_last_turn
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.graph import Graph
@@ -22,6 +22,9 @@ from mlpprof.programs.record.trace import Event, Turn
 
 PARAMETER = "needs_input_delta"
 """The parameter that says whether a layer has to compute what it passes on to the layer before it."""
+
+ATTRIBUTE = "needs_gradient"
+"""The attribute that says whether an object on a tape has to get a gradient."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ def cures(again: list[Event], graph: Graph) -> list[Cure]:
         return [cure] if cure is not None else []
     if not dead:
         return []
-    makes = [_guarded, _with_condition, _with_flag] if any(one.is_partly for one in dead) else [_without, _with_none]
+    makes = [_without, _with_none]
+    if any(one.is_partly for one in dead):
+        makes = [_guarded, _with_condition, _with_flag, _with_attribute]
     if any(one.is_partly for one in dead) and all(_has_only_unread_names(one, dead, code) for one in dead):
         makes = [_without]
     if any(map(graph.is_cut_short, again)):  # code after the loop may read what its last turn leaves
@@ -448,3 +453,71 @@ def _in_parentheses(node: ast.expr, code: RecordedCode) -> str:
     text = code.text(node)
     is_plain = isinstance(node, ast.Call | ast.Subscript) or (isinstance(node, ast.BinOp) and "\n" not in text)
     return text if is_plain else f"({text})"
+
+
+def _with_attribute(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
+    """Let objects on a tape get no gradient if the step makes them of the batch, and no name holds them.
+
+    The statement changes an attribute of an object: ``self.grad = self.grad + g @ W.T``.
+    """
+    for one in dead:
+        owner = _changed_object(one.statement) if one.is_partly and _is_whole(one) else None
+        kind = next((above for above in code.around(one.statement) if isinstance(above, ast.ClassDef)), None)
+        if owner is None or kind is None:
+            continue
+        *_, method = (above for above in code.around(one.statement) if isinstance(above, ast.FunctionDef))
+        is_argument = any(owner == name.arg for name in method.args.args)
+        is_bound_anew = any(owner in bound_by(node) for node in ast.walk(method) if not isinstance(node, ast.arg))
+        init = next((method for method in code.methods("__init__") if code.owner(method) is kind), None)
+        made = _made_of_the_batch(kind, code)
+        if init is None or not made or not is_argument or is_bound_anew or _is_made_otherwise(kind, code):
+            continue
+        receiver = init.args.args[0].arg
+        first = init.body[1] if ast.get_docstring(init) is not None and len(init.body) > 1 else init.body[0]
+        edits.add_parameter(init, ATTRIBUTE, "True")
+        edits.insert_before(first, f"{receiver}.{ATTRIBUTE} = {ATTRIBUTE}")
+        edits.guard([one.statement], f"{owner}.{ATTRIBUTE}")
+        for call in made:
+            edits.add_argument(call, ATTRIBUTE, "False")
+
+
+def _changed_object(one: ast.stmt) -> str | None:
+    """The name of the object to whose attribute a statement adds something."""
+    match one:
+        case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=name)) as target], value=ast.BinOp(left=left)):
+            return name if ast.unparse(left) == ast.unparse(target) else None
+        case ast.AugAssign(target=ast.Attribute(value=ast.Name(id=name))):
+            return name
+    return None
+
+
+def _made_of_the_batch(kind: ast.ClassDef, code: RecordedCode) -> list[ast.Call]:
+    """Where the step makes objects of a class for one use, outside of the class: no name can lead to them later."""
+    within = {*ast.walk(kind)}
+    nodes = map(code.node, code.graph.last)
+    of_step = {code.scope(node) for node in nodes if node is not None}
+    found = []
+    for made in code.nodes:
+        match made:
+            case ast.Call(func=ast.Name(id=name)) if name == kind.name and made not in within:
+                above, scope = code.parent(made), code.scope(made)
+                is_held_by_none = isinstance(above, ast.BinOp | ast.Attribute | ast.Call)
+                if is_held_by_none and scope in of_step and not isinstance(scope, ast.Module):
+                    found.append(made)
+    return found
+
+
+def _is_made_otherwise(kind: ast.ClassDef, code: RecordedCode) -> bool:
+    """Whether objects of a class may lack what its `__init__` sets, or a file has the attribute already."""
+    for node in code.nodes:
+        match node:
+            case ast.ClassDef(bases=bases) if any(ast.unparse(base).endswith(kind.name) for base in bases):
+                return True
+            case ast.Attribute(attr=("__new__" | "__dict__") | "needs_gradient") | ast.Name(id="needs_gradient"):
+                return True
+            case ast.Import(names=names) if any(one.name in ("copy", "pickle", "dill", "joblib") for one in names):
+                return True
+            case ast.ImportFrom(module="copy" | "pickle" | "dill" | "joblib"):
+                return True
+    has_slots = any(isinstance(one, ast.Assign) and "__slots__" in names_in(one) for one in kind.body)
+    return has_slots or bool(kind.decorator_list) or any(code.texts_of_importers({code.file(kind)}))

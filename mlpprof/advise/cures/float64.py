@@ -265,7 +265,12 @@ class _Search:
     def _made_here(self, event: Event, node: ast.expr, from_arrays: set[int]) -> None:
         """What makes this operation's result float64 although all that it reads is float32."""
         output = event.output
-        if output is None or not output.is_array or output.dtype != "float64" or output.size <= 1 or event.is_view:
+        if output is None or not output.is_array or output.dtype != "float64" or output.size <= 1:
+            return
+        if event.is_view:
+            # ``np.asarray(data, dtype=float)`` gives the array itself as long as that is float64.
+            if isinstance(node, ast.Call) and self._is_numpy(node) and (dtype := dtype_of(node)) is not None:
+                self._replace_dtype(dtype)
             return
         if event.writes or self._is_only_compared(event):
             return

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.recorded_code import code_of
 from mlpprof.advise.editing.sample_to_batch import Batch, Form, Layout, NotBatched
 from mlpprof.advise.editing.source import NodeChange, SourceTree, expression, replaced, statement, transformed
 from mlpprof.advise.syntax import last_name
@@ -46,7 +47,7 @@ def _changes(
         raise NotBatched("a loop without a `for` statement")
     _require_plain(loop, tree)
     batch = Batch(turns, graph, trees)
-    header = _Header(loop, length, batch, tree)
+    header = _Header(loop, length, batch, tree, _is_range(site, graph))
     called_elsewhere = _called_elsewhere(turns, graph)
     inside = set(_within(loop))
     nodes: dict[str, dict[cst.CSTNode, NodeChange]] = {site.file: {}}
@@ -61,6 +62,36 @@ def _changes(
             nodes.setdefault(file, {})[node] = make
     nodes[site.file][loop] = header.unrolled
     return {file: _replacing(trees[file], made) for file, made in nodes.items() if made}
+
+
+def _is_range(site: Site, graph: Graph) -> bool:
+    """Whether a loop runs over a parameter that every call gives a range, which begins at no negative number."""
+    code = code_of(graph)
+    loop = code.node_of(site)
+    if not isinstance(loop, ast.For) or not isinstance(loop.iter, ast.Name):
+        return False
+    function, name = code.scope(loop), loop.iter.id
+    if not isinstance(function, ast.FunctionDef) or len(code.functions(function.name)) != 1:
+        return False
+    names = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
+    if name not in names or len(code.bindings(name, function)) != 1 or any(code.texts_of_importers({site.file})):
+        return False
+    place = names.index(name) - (code.owner(function) is not None)
+    uses = [one for one in code.nodes if isinstance(one, ast.Name | ast.Attribute) and last_name(one) == function.name]
+    calls = [code.parent(use) for use in uses]
+    return bool(calls) and all(
+        isinstance(call, ast.Call) and call.func is use and len(call.args) > place and _counts_up(call.args[place])
+        for use, call in zip(uses, calls, strict=True)
+    )
+
+
+def _counts_up(node: ast.expr) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id="range"), args=[_], keywords=[]):
+            return True
+        case ast.Call(func=ast.Name(id="range"), args=[start, _], keywords=[]):
+            return not any(isinstance(one, ast.Sub | ast.USub) for one in ast.walk(start))
+    return False
 
 
 def _replacing(tree: SourceTree, nodes: dict[cst.CSTNode, NodeChange]) -> Callable[[cst.Module], cst.Module]:
@@ -81,7 +112,7 @@ def _called_elsewhere(turns: Sequence[Sequence[Event]], graph: Graph) -> frozens
     passed = {(site.file, site.line, site.column) for site in sites}
     found = set()
     for file, tree in graph.trees.items():
-        for node in ast.walk(tree):
+        for node in ast.walk(tree) if not graph.is_ours(file) else ():
             if isinstance(node, ast.Call) and (file, node.lineno, node.col_offset) not in passed:
                 found.add(last_name(node.func))
     return frozenset(found)
@@ -146,8 +177,8 @@ def _assigned(target: cst.CSTNode) -> set[str]:
 class _Header:
     """What stands in place of the first line of the loop."""
 
-    def __init__(self, loop: cst.For, length: int, batch: Batch, tree: SourceTree) -> None:
-        self._loop, self._length, self._batch, self._tree = loop, length, batch, tree
+    def __init__(self, loop: cst.For, length: int, batch: Batch, tree: SourceTree, is_range: bool = False) -> None:
+        self._loop, self._length, self._batch, self._tree, self._is_range = loop, length, batch, tree, is_range
         self._np = numpy_name(tree.module)
         self.index: str | None = None
         """What the loop's variable becomes within a subscript, if the loop runs over a range."""
@@ -167,6 +198,9 @@ class _Header:
             self.index = self._range(cst.ensure_type(over, cst.Call))
             return
         read = self._read()
+        if isinstance(target, cst.Name) and self._is_range and self._is_only_key(target.value):
+            yield f"{target.value} = slice({code(over)}.start, {code(over)}.stop)"
+            return
         if isinstance(target, cst.Name):
             yield f"{target.value} = {self._stacked(code(over), self._layout(target.value))}"
             return
@@ -194,6 +228,12 @@ class _Header:
 
     def _read(self) -> set[str]:
         return _names(self._loop.body)
+
+    def _is_only_key(self, name: str) -> bool:
+        """Whether the statements of the loop read a name only as the index of a subscript."""
+        keys = [node for node in _all(self._loop.body) if isinstance(node, cst.SubscriptElement)]
+        reads = [node for node in _all(self._loop.body) if isinstance(node, cst.Name) and node.value == name]
+        return len(reads) == sum(_is_index_named(name, key.slice) for key in keys)
 
     def _layout(self, name: str) -> Layout:
         layout = self._batch.targets.get(name, Layout.NUMBER)
@@ -278,7 +318,13 @@ def _remade(node: cst.CSTNode, batch: Batch, rewriter: _Rewriter) -> NodeChange 
     form, layout = batch.forms.get(node, (Form.SAME, Layout.NUMBER))
     summed = batch.sums.get(node)
     if form is Form.SAME and summed is None:
-        return None
+        is_sum = isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "sum"
+        if not is_sum or layout is not Layout.VECTOR:
+            return None
+        # Python's own sum of a matrix is a row; NumPy's is that of all numbers, as for a single sample.
+        return lambda updated: cst.ensure_type(updated, cst.Call).with_changes(
+            func=expression(f"{numpy_name(tree.module)}.sum")
+        )
     total = batch.totals.get(node)
     if summed is not None and (summed not in _REDUCED or (node in batch.unsummed and total is None)):
         raise NotBatched(f"`{tree.code(node)}`")
@@ -372,6 +418,10 @@ class _Rewriter:
         return f"{self._np}.dot({left}, {right})"
 
     def _with_axis(self, node: cst.BaseExpression, layout: Layout, keeps: bool) -> str:
+        match node:
+            case cst.Call(func=cst.Name(value="max" | "min" | "sum" as name), args=[one]) if layout is Layout.VECTOR:
+                keeping = ", keepdims=True" if keeps else ""  # Python's own function goes through the numbers
+                return f"{self._np}.{name}({self.tree.code(one.value)}, axis=-1{keeping})"
         if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
             raise NotBatched(f"`{self.tree.code(node)}`")
         added = ["axis=0" if layout is Layout.COLUMN else "axis=-1"]

@@ -11,12 +11,12 @@ import copy
 import libcst as cst
 from libcst import matchers
 
-from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.cure import Cure, CureKind
 from mlpprof.advise.editing.edits import Edits, tree_of
 from mlpprof.advise.editing.loop_values import OF_NUMBERS, UFUNCS
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
 from mlpprof.advise.editing.source import NodeChange, replaced, statement, transformed
-from mlpprof.advise.syntax import is_simple
+from mlpprof.advise.syntax import is_simple, last_name
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -68,8 +68,16 @@ def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> C
     first = [one for one in function.body[:1] if ast.get_docstring(function) is not None]
     new = copy.copy(function)
     new.decorator_list, new.body = kept, [*first, ast.Return(value)]
-    text = ast.unparse(ast.fix_missing_locations(new))
     file = code.file(function)
+    makers = [one for one in code.nodes if isinstance(one, ast.Call) and _makes(one, function.name)]
+    dtype = _dtype_of_results(makers) if not function.decorator_list else None
+    if dtype is not None:
+        names = [one.arg for one in function.args.args]
+        if len(names) != 1:
+            return None
+        given = ast.parse(f"{names[0]} = {numpy}.asarray({names[0]}, dtype={dtype})").body
+        new.body = [*first, *given, ast.parse(f"return {numpy}.asarray({ast.unparse(value)}, dtype={dtype})").body[0]]
+    text = ast.unparse(ast.fix_missing_locations(new))
     tree = tree_of(code.graph.trace.sources[file])
     line = min([function.lineno, *(one.lineno for one in function.decorator_list)])
     found = tree.compound_at(function.lineno) or tree.compound_at(line)
@@ -77,15 +85,32 @@ def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> C
         return None
     changes: dict[cst.CSTNode, NodeChange] = {found: lambda old: _with_lines(statement(f"{text}\n"), old)}
     if not function.decorator_list:
-        makers = [one for one in code.nodes if isinstance(one, ast.Call) and _makes(one, function.name)]
-        if not makers or any(map(_has_options, makers)):
+        if not makers or (dtype is None and any(map(_has_options, makers))):
             return None
         for one in makers:
             place = next((node for node in tree.all_at(Site.of(file, one)) if isinstance(node, cst.Call)), None)
             if place is None or code.file(one) != file:
                 return None
             changes[place] = lambda _: cst.Name(function.name)
-    return transformed("safe", {file: code.graph.trace.sources[file]}, {file: lambda _: replaced(tree.module, changes)})
+    kind: CureKind = "safe" if dtype is None or dtype.endswith(("float", "float64")) else "precision"
+    return transformed(kind, {file: code.graph.trace.sources[file]}, {file: lambda _: replaced(tree.module, changes)})
+
+
+def _dtype_of_results(makers: list[ast.Call]) -> str | None:
+    """The dtype in ``np.vectorize(f, otypes=[np.float32])``, if that is the only option, and the same everywhere.
+
+    In single precision, the new function computes with rounded numbers; the old one rounded only what it returned.
+    """
+    found = set()
+    for one in makers:
+        match one:
+            case ast.Call(args=[_], keywords=[ast.keyword(arg="otypes", value=ast.List(elts=[dtype]))]) if last_name(
+                dtype
+            ) in ("float", "float32", "float64"):
+                found.add(ast.unparse(dtype))
+            case _:
+                return None
+    return next(iter(found)) if len(found) == 1 else None
 
 
 def _has_options(call: ast.Call) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 
 import numpy as np
 
 from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, by_hand, facts, indices
 from mlpprof.advise.cures.bias_stacking import with_slices
-from mlpprof.instrument.numpy_costs import FILL
+from mlpprof.instrument.numpy_costs import COPY, FILL, PRODUCT
 from mlpprof.programs.record.arrays import upright
 from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.replay import seconds_of
 from mlpprof.programs.record.trace import Event
 
 TRIMMED = ((slice(0, 1),), (slice(-1, None),), (slice(None), slice(0, 1)), (slice(None), slice(-1, None)))
@@ -35,7 +37,7 @@ def detect(graph: Graph) -> list[Candidate]:
     stacks: dict[int, tuple[list[Event], str]] = {}
     for event in graph.last:
         for number, value in enumerate(event.inputs):
-            is_weighed = any(other.root in graph.parameters for other in event.inputs)
+            is_weighed = bool(value.trims) and any(_is_weights(other.root, event, graph) for other in event.inputs)
             if value.trims and (value.root not in stacks or (is_weighed and not weighed.get(value.root))):
                 places = [_ones(event, number, k) for k, trim in enumerate(value.trims) if trim in seen]
                 place = next((place for place in places if place is not None), None)
@@ -49,13 +51,38 @@ def detect(graph: Graph) -> list[Candidate]:
                 seen.add(value.content)
     by_place: dict[tuple[str, int], list[Event]] = defaultdict(list)
     forms: dict[tuple[str, int], str] = {}
-    for makers, form in stacks.values():
+    added_s: dict[tuple[str, int], float] = defaultdict(float)
+    for root, (makers, form) in stacks.items():
         head = max(makers, key=lambda e: (e.kind != FILL, e.effect.bytes_moved if e.effect else 0))
         site = graph.site(head)
         by_place[site.file, site.line] += makers
         forms.setdefault((site.file, site.line), form)
+        added_s[site.file, site.line] += _without_stacking_s(root, graph)
     whole = graph.seconds(maker for makers in by_place.values() for maker in makers)
-    return [_candidate(makers, forms[place], whole, graph) for place, makers in by_place.items()]
+    return [_candidate(makers, forms[place], whole, added_s[place], graph) for place, makers in by_place.items()]
+
+
+def _is_weights(root: int, event: Event, graph: Graph) -> bool:
+    """Whether a buffer holds weights, or weights and biases that the step has stacked."""
+    stacks = (maker for maker in graph.makers(root, event.index) if maker.kind == COPY and not maker.writes)
+    return root in graph.parameters or any(one.root in graph.parameters for maker in stacks for one in maker.inputs)
+
+
+def _without_stacking_s(root: int, graph: Graph) -> float:
+    """Seconds per step of what the cure adds: sums of products and biases, and the sums that are their gradients."""
+    seconds = 0.0
+    for event in graph.last:
+        operands = [x for x in event.operands if isinstance(x, np.ndarray) and x.ndim == 2]
+        is_product = event.kind == PRODUCT and len(operands) == len(event.inputs) == 2
+        roots = [value.root for value in event.inputs]
+        if not is_product or root not in roots or not isinstance(event.result, np.ndarray):
+            continue
+        other = operands[1 - roots.index(root)]
+        if _is_weights(roots[1 - roots.index(root)], event, graph):
+            seconds += seconds_of(partial(np.add, event.result, event.result[:1]))
+        else:
+            seconds += seconds_of(partial(np.sum, other, axis=0))
+    return seconds
 
 
 def _ones(event: Event, number: int, trim: int) -> int | None:
@@ -74,7 +101,7 @@ def _ones(event: Event, number: int, trim: int) -> int | None:
     return (trim if lying is array else (trim + 2) % 4) if is_ones else None  # a row of the transpose is a column
 
 
-def _candidate(makers: list[Event], form: str, whole_s: float, graph: Graph) -> Candidate:
+def _candidate(makers: list[Event], form: str, whole_s: float, added_s: float, graph: Graph) -> Candidate:
     head = max(makers, key=lambda e: (e.kind != FILL, graph.seconds([e])))
     site, added = graph.site(head), "row" if form in SLICED[:2] else "column"
     seconds = graph.seconds(makers)
@@ -96,8 +123,8 @@ def _candidate(makers: list[Event], form: str, whole_s: float, graph: Graph) -> 
             "weights W and the activations A without the ones.",
             "The gradient of the biases is then the sum of delta over the samples. Compare it with the present one.",
         ),
-        saved_s=around(seconds),
-        measured="the time of the stacking in the step",
+        saved_s=around(max(0.0, seconds - added_s)),
+        measured="the time of the stacking in the step, less that of adding the biases and of summing their gradients",
         covers=indices(makers),
         related=tuple(related.values()),
         evidence=facts(head, len(makers)),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.candidate import SMALL, Candidate, around, by_hand, facts, indices, neighbours, total
+from mlpprof.advise.cures.kept_results import kept_results
 from mlpprof.advise.cures.temporaries import in_place, lines_in_place, without_copies
 from mlpprof.advise.heap import more_faults_s, trim
 from mlpprof.advise.in_place import Update, elementwise, updates
@@ -97,7 +98,7 @@ def is_only_multiplied(event: Event, graph: Graph) -> bool:
     readers = [
         one
         for one in graph.events[event.index + 1 : graph.trace.died.get(root, len(graph.events))]
-        if not one.is_own and not one.is_view and any(value.root == root for value in one.inputs)
+        if not one.is_own and not one.is_view and one.name != "len" and any(value.root == root for value in one.inputs)
     ]
     return bool(readers) and all(one.kind == PRODUCT for one in readers)
 
@@ -298,6 +299,7 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
     replaced = [
         event for part in parts for one in part.updates if isinstance(one.statement, ast.Assign) for event in one.events
     ]
+    written = kept_results(events, LEAST_BYTES, graph) if edit is None else None
     least_lost_s, most_lost_s = more_faults_s(replaced, graph) if replaced else (0.0, 0.0)
     low, high = total(part.saved for part in parts)
     return Candidate(
@@ -306,9 +308,11 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
         title=_title(graph.text(parts[0].events[-1], 50), len(made), sum(made)),
         why="NumPy allocates new memory for each of these results in every step, and the operating system must first "
         "map it. An array that is reused stays in the cache.",
-        cures=(edit,) if edit is not None else (),
+        cures=tuple(one for one in (edit, written) if one is not None),
         cure="Change the array in place where the program replaces it by a new one of the same name."
         if edit is not None
+        else "Let NumPy write the results into arrays that are made once and used again in every step."
+        if written is not None
         else _cure(lambda line: graph.place(replace(whole, line=line)), dict(cures[:MOST_LINES])),
         saved_s=(low - most_lost_s, high - least_lost_s),
         measured="the operations performed again as they are, and with results in kept arrays or in place"

@@ -9,7 +9,7 @@ the combined program, since one cure often uncovers another. At last the patched
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -70,9 +70,12 @@ class Trials(Protocol):
     def parameters(self, requests: Sequence[ProgramRequest], steps: int, progress: Progress) -> list[Trained]:
         """The parameters of several versions after so many steps, or why there are none."""
 
-    def estimates(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float | MlpprofError]:
+    def estimates(
+        self, requests: Sequence[ProgramRequest], progress: Progress, around: Collection[int] = ()
+    ) -> list[float | MlpprofError]:
         """How many times as fast as the first one each of the others is, from a few blocks of a race, or why it fails.
 
+        around: places of those that change the loop around the step, so that the time between steps counts too.
         Raises MlpprofError if the first one itself does not run.
         """
 
@@ -191,7 +194,7 @@ class Prover:
         paths = [path for path, text in version.texts.items() if text != before[path]]
         original = Version(request, before)
         before, changed = ({path: one.file(path) for path in paths} for one in (original, version))
-        around = any(one.outcome == IN_THE_PATCH and one.per != "step" for one in tried)
+        around = any((one.outside or one.per != "step") and one.outcome == IN_THE_PATCH for one in tried)
         is_proven = training.is_same is True and (verdict.is_faster or (around and not verdict.is_slower))
         later = analysis.advice.program if around and rounds > 1 and len(self.added) == is_whole else None
         return Proof(
@@ -289,12 +292,14 @@ class Prover:
             if not unclear or (turn > 0 and self.trials.runs_left() < RUNS_OF_A_ROUND + len(unclear)):
                 break
             cured = [version.cured([good[i].cure]).request for i in unclear]
-            for i, ratio in zip(unclear, self.trials.estimates([version.request, *cured], self.progress), strict=True):
+            around = [place for place, i in enumerate(unclear, start=1) if good[i].finding.outside]
+            ratios = self.trials.estimates([version.request, *cured], self.progress, around)
+            for i, ratio in zip(unclear, ratios, strict=True):
                 if isinstance(ratio, MlpprofError):
                     failed[i] = ratio
                 else:
                     found[i].append(ratio)
-        return [failed[i] if i in failed else median(ratios) for i, ratios in enumerate(found)]
+        return [failed[i] if i in failed else median(estimates) for i, estimates in enumerate(found)]
 
     def _chosen_around(
         self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int], chosen: list[CureTrial]
@@ -429,6 +434,7 @@ class Prover:
             outcome=outcome,
             reason=reason,
             per=finding.per,
+            outside=finding.outside,
         )
 
 

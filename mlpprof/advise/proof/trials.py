@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from time import get_clock_info
 from typing import TypeVar
 
 import numpy as np
@@ -36,6 +37,9 @@ ESTIMATE_BLOCKS = 4
 
 MOST_RUNS = 120
 """A proof runs the program no more often."""
+
+FINEST_S = 1e-6
+"""If the clock of the processor time is coarser than this, the clock on the wall times the estimates."""
 
 PARTS = 5
 """Finding the cures takes one of so many parts of the time that a proof takes."""
@@ -88,21 +92,24 @@ class ProgramTrials:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(run, requests))
 
-    def estimates(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float | MlpprofError]:
+    def estimates(
+        self, requests: Sequence[ProgramRequest], progress: Progress, around: Collection[int] = ()
+    ) -> list[float | MlpprofError]:
         """How many times as fast as the first one each of the others is, from a few blocks of a race, or why it fails.
 
+        around: places of those that change the loop around the step, so that the time between steps counts too.
         One that fails ends the race of all, and then each has a race of its own. Raises MlpprofError if the first one
         itself does not run.
         """
         original, *others = requests
-        answer = self._estimated(requests, progress)
+        answer = self._estimated(requests, progress, around)
         if not isinstance(answer, MlpprofError):
             return [*answer]
         found: list[float | MlpprofError] = [answer] * len(others)
         if len(others) > 1:
             for place, one in enumerate(others):
                 if self.runs_left() >= 2:
-                    alone = self._estimated([original, one], progress)
+                    alone = self._estimated([original, one], progress, (1,) if place + 1 in around else ())
                     found[place] = alone if isinstance(alone, MlpprofError) else alone[0]
         if all(isinstance(one, MlpprofError) for one in found):
             of_itself = self._estimated([original, original], progress)
@@ -110,15 +117,27 @@ class ProgramTrials:
                 raise of_itself
         return found
 
-    def _estimated(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float] | MlpprofError:
+    def _estimated(
+        self, requests: Sequence[ProgramRequest], progress: Progress, around: Collection[int] = ()
+    ) -> list[float] | MlpprofError:
         def run() -> list[float]:
             self._spend(len(requests))
-            live = self.race_of([self._subject(one) for one in requests], self.environment, blocks=ESTIMATE_BLOCKS)
+            subjects = [replace(self._subject(one), by_processor=self._by_processor) for one in requests]
+            live = self.race_of(subjects, self.environment, blocks=ESTIMATE_BLOCKS)
             live.run(progress)
             [turns_s] = live.race().turns_s
-            return [float(np.exp(np.median(block_log_ratios(turns_s, 0, i)))) for i in range(1, len(requests))]
+            found = [float(np.exp(np.median(block_log_ratios(turns_s, 0, i)))) for i in range(1, len(requests))]
+            for place in around:
+                whole_s = [float(np.nanmedian(turns_s[:, i])) + live.between_s(i) for i in (0, place)]
+                found[place - 1] = whole_s[0] / whole_s[1]
+            return found
 
         return self.answer(run)
+
+    @property
+    def _by_processor(self) -> bool:
+        """Whether the processor time of one thread says how fast a step is, also where other programs run."""
+        return self.environment.threads == 1 and get_clock_info("process_time").resolution < FINEST_S
 
     def executed(self, request: ProgramRequest, lines: Lines, progress: Progress) -> Executed | MlpprofError:
         """What some lines compute in their first executions, and how long they take, or why it is not known."""
