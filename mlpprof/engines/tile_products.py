@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.engines.blocked_passes import back_layer, forward_layer, gradient_layer
+from mlpprof.engines.blocked_passes import ALONE, back_layer, forward_layer, gradient_layer
 from mlpprof.engines.numba_passes import EXACTLY, settings
 from mlpprof.engines.panels import Plan, gains_of, plan_of, scratch_of, widths_of
 from mlpprof.engines.tiles import UNFINISHED
@@ -30,7 +30,7 @@ def _forward(
     times: int, plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, A: Array, m: int, l: int
 ) -> None:
     for _ in range(times):
-        forward_layer(plan, widths, codes, theta, gains, A, m, l)
+        forward_layer(plan, widths, codes, theta, gains, A, m, l, ALONE)
 
 
 @EXACTLY
@@ -39,7 +39,7 @@ def _back(
     l: int,
 ) -> None:  # fmt: skip
     for _ in range(times):
-        back_layer(plan, widths, codes, theta, A, delta, turned, m, l)
+        back_layer(plan, widths, codes, theta, A, delta, turned, m, l, ALONE)
 
 
 @EXACTLY
@@ -47,7 +47,7 @@ def _gradient(
     times: int, plan: Plan, widths: Any, state: Any, numbers: Any, A: Array, delta: Array, m: int, l: int
 ) -> None:
     for _ in range(times):
-        gradient_layer(plan, widths, state, numbers, A, delta, m, l, True, UNFINISHED)
+        gradient_layer(plan, widths, state, numbers, A, delta, m, l, True, UNFINISHED, ALONE)
 
 
 def layer_products(layers: tuple[int, ...], m: int, dtype: str) -> dict[str, Repeat]:
