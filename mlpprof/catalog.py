@@ -82,7 +82,7 @@ class Entry:
     def source(self) -> str:
         """The text of the file; raises VariantError if it cannot be read."""
         try:
-            return self.path.read_text(encoding="utf-8")
+            return self.path.read_text(encoding="utf-8-sig")  # editors on Windows may write a byte order mark
         except (OSError, UnicodeDecodeError) as error:
             raise VariantError(f"cannot read the variant '{self.path}': {error}") from error
 
@@ -486,6 +486,11 @@ def variant_code(entry: Entry) -> Iterator[None]:
             raise VariantCrash(f"{file}:{error.lineno}: SyntaxError: {error.msg}") from error
         except SystemExit as error:
             raise VariantCrash(f"{_place(entry, error)}: the code called exit(); remove the call") from error
+        except EOFError as error:
+            raise VariantCrash(
+                f"{_place(entry, error)}: the code reads from the keyboard, as input() does, and nobody types while "
+                "mlpprof runs it; remove the call"
+            ) from error
         except Exception as error:  # a variant is a user's code, and may raise anything
             # a file that does not import mlpprof has an UnsupportedNetwork of its own
             if type(error).__name__ == UnsupportedNetwork.__name__:

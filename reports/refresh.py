@@ -68,6 +68,7 @@ REPORTS = (
     Report("peers", "mlpprof peers", 40),
     Report("reproduce", "mlpprof reproduce --data {data}", 22),
     Report("goals", "python -m reports.studies.goals --data {data} --processes 2", 8),
+    Report("shapes", "python -m reports.studies.shapes", 5),
     Report("scaling", "python -m reports.studies.scaling --data {data}", 2),
     Report("memory", "python -m reports.studies.memory", 2),
     Report("scaling-network", "python -m reports.studies.scaling_network --data {data}", 2),

@@ -8,6 +8,7 @@ import libcst as cst
 
 from mlpprof.advise.editing.cure import Cure, LineEdit, applied, diff, line_edits
 from mlpprof.advise.editing.source import SourceTree, before, expression, replaced, statement, transformed
+from mlpprof.advise.proof.patch import line_end
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.source_lines import lines_of
 
@@ -61,6 +62,15 @@ def test_git_applies_the_diff_also_without_a_newline_at_the_end(tmp_path):
     old, new = {"net.py": "a\nb\nc"}, {"net.py": "a\nB\nc\n"}
     (tmp_path / "net.py").write_text(old["net.py"])
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    patch = diff(old, new, lambda path: path)
+    patch = diff(old, new, lambda path: path, lambda path: "\n")
     subprocess.run(["git", "apply", "-"], input=patch, text=True, cwd=tmp_path, check=True)
     assert (tmp_path / "net.py").read_text() == new["net.py"]
+
+
+def test_git_applies_the_diff_of_a_file_with_the_line_ends_of_windows(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_bytes(b"a\r\nb\r\nc\r\n")
+    patch = diff({str(path): "a\nb\nc\n"}, {str(path): "a\nB\nc\n"}, lambda path: "net.py", line_end)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(["git", "apply", "-"], input=patch.encode(), cwd=tmp_path, check=True)
+    assert path.read_bytes() == b"a\r\nB\r\nc\r\n"

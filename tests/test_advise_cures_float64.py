@@ -177,6 +177,27 @@ def test_only_what_reaches_the_step_is_changed_and_comments_stay():
     ]
 
 
+def test_a_parameter_that_other_calls_give_as_a_plain_number_is_converted_in_a_way_that_takes_both():
+    text = """
+import numpy as np
+rng = np.random.default_rng(1)
+X, y, W = rng.normal(0, 1, (8, 4)), rng.integers(0, 2, (8, 1)), rng.normal(0, 1, (4, 1))
+
+def error(output, target):
+    return output - target
+
+def step():
+    global W
+    W = W - 0.1 * (X.T @ error(X @ W, y))
+    return W
+
+print(error(X[:1] @ W, 1))
+"""
+    new = patched(text)
+    assert "    return output - np.float32(target)\n" in new
+    np.testing.assert_allclose(parameters(new), parameters(text), rtol=1e-4)
+
+
 def test_numbers_that_numpy_computed_from_numbers_become_floats_of_python():
     assert "rate = float(0.01 * np.sqrt(1 - 0.999 ** self.t))" in patched(CLASS)
 
@@ -187,6 +208,12 @@ def test_what_a_library_returns_in_parts_is_converted_after_the_statement():
     assert "DTYPE = np.float32\n" in new
     assert '"b": np.zeros(3, np.float32)' in new
     assert "forward(params, right).astype(np.float32)" in new
+
+
+def test_what_the_next_statement_converts_is_converted_once():
+    new = patched(UNPACKED.replace("params =", "right = right.astype(np.float64)\nparams =", 1))
+    assert new.count("right = right.astype(np.float32)\n") == 1
+    assert "left = left.astype(np.float32)\n" in new
 
 
 def test_a_program_in_float32_gets_no_edit():

@@ -214,6 +214,61 @@ def test_a_derivative_that_evaluates_twice_is_offered_with_one_evaluation_as_an_
     assert_trains_as(text, HEAD + UNROLLED)
 
 
+LOSS_BEFORE = """\
+W = rng.normal(0, 0.1, (50, 10))
+kept = {}
+def parameters():
+    return [W]
+def activated(x, function):
+    kept["z"] = x @ W
+    return function(kept["z"])
+def loss(a):
+    return -np.mean(Y * np.log(a) + (1 - Y) * np.log(1 - a))
+def gradient(delta, derivative):
+    return X.T @ (delta * derivative(kept["z"]))
+def step():
+    global W
+    a = activated(X, sigmoid)
+    print(loss(a))
+    W = W - 1e-3 * gradient(a - Y, sigmoid_prime)
+"""
+
+
+def test_a_loss_that_computed_a_part_before_does_not_keep_the_derivative_from_evaluating_once():
+    first, *_ = cures_of(HEAD + LOSS_BEFORE, recomputation, line=7)
+    text = cured(HEAD + LOSS_BEFORE, first)
+    assert "    sigmoid_z = sigmoid(z)\n    return sigmoid_z * (1 - sigmoid_z)\n" in text
+    assert_trains_as(text, HEAD + LOSS_BEFORE)
+
+
+LAST_LAYER = """\
+class Net:
+    def __init__(self):
+        self.W = [rng.normal(0, 0.1, (50, 30)), rng.normal(0, 0.1, (30, 10))]
+    def forward(self, x):
+        self.zs, self.outs = [], [x]
+        for w in self.W:
+            self.zs.append(self.outs[-1] @ w)
+            self.outs.append(sigmoid(self.zs[-1]))
+    def backward(self, x, y):
+        self.forward(x)
+        return self.outs[-2].T @ ((self.outs[-1] - y) * sigmoid_prime(self.zs[-1]))
+net = Net()
+def parameters():
+    return net.W
+def step():
+    net.W[1] -= 1e-3 * net.backward(X, Y)
+"""
+
+
+def test_the_last_layer_of_any_network_stays_the_last_one():
+    first, *_ = cures_of(HEAD + LAST_LAYER, recomputation)
+    text = cured(HEAD + LAST_LAYER, first)
+    new = LAST_LAYER.replace("sigmoid_prime(self.zs[-1])", "(self.outs[-1] * (1 - self.outs[-1]))")
+    assert text == HEAD + new
+    assert_trains_as(text, HEAD + LAST_LAYER)
+
+
 def test_a_value_that_is_changed_in_place_later_is_not_kept():
     changed = UNROLLED.replace("    dW2 =", "    a1 *= 0.5\n    dW2 =")
     assert cures_of(HEAD + changed, recomputation, line=7) == ()

@@ -108,6 +108,59 @@ def test_a_number_that_nobody_reads_goes(lines, new):
     assert_trains_as(after, text)
 
 
+IN_AN_ATTRIBUTE = """\
+import numpy as np
+X, Y = np.random.default_rng(3).normal(0, 1, (60, 50)), np.random.default_rng(4).random((60, 20))
+class Net:
+    def __init__(self):
+        self.W = np.full((50, 20), 0.1)
+        self.x, self.y = X, Y
+    def forward(self):
+        self.out = np.tanh(self.x @ self.W)
+        self.loss = np.mean((self.y - self.out) ** 2)
+        return self.loss
+    def backward(self):
+        self.W -= 1e-3 * (self.x.T @ (self.out - self.y))
+    def train(self, steps, often):
+        for number in range(steps):
+            self.forward()
+            self.backward()
+            if number % often == often - 1:
+                print(number, self.loss)
+net = Net()
+def parameters():
+    return [net.W]
+def step():
+    net.train(2, 9)
+"""
+
+
+def test_a_loss_in_an_attribute_is_computed_where_some_steps_show_it():
+    (cure,) = cures_of(IN_AN_ATTRIBUTE, work_in_step, 9)
+    after = cured(IN_AN_ATTRIBUTE, cure)
+    line = "        self.loss = np.mean((self.y - self.out) ** 2)\n"
+    moved = IN_AN_ATTRIBUTE.replace(line, "").replace("        return self.loss\n", "        return\n")
+    moved = moved.replace("                print(", f"        {line}                print(")
+    assert after == moved
+    assert_trains_as(after, IN_AN_ATTRIBUTE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("self.W -=", "self.out *= 2\n        self.W -="),  # the loss would be another one at the print
+        ("self.W -=", "self.y = Y + 1\n        self.W -="),
+        ("(self.y -", "(Y -"),
+        ("            if number % often == often - 1:\n    ", ""),
+        ("            self.forward()\n", "            self.last = self.forward()\n"),
+        ("print(number,", "print(vars(self),"),
+    ],
+)
+def test_a_loss_in_an_attribute_that_is_read_or_changes_before_the_print_stays(old, new):
+    assert old in IN_AN_ATTRIBUTE
+    assert cures_of(IN_AN_ATTRIBUTE.replace(old, new), work_in_step, 9) == ()
+
+
 def test_a_number_that_nobody_reads_is_found_in_the_loop_around_the_step_too():
     text = CLASS.format(lines="        error = loss_of(A)", later="")
     with recorded(text) as graph:

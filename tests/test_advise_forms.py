@@ -106,6 +106,29 @@ def test_forms_that_cost_time_are_found_with_their_edits():
 
 
 @pytest.mark.timing
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("np.asarray([sum(one) for one in table]).reshape(-1, 1)", "np.sum(table, axis=1).reshape(-1, 1)"),
+        ("np.array([np.max(one) for one in H.T])", "np.max(H.T, axis=1)"),
+        ("np.array([sum(one) for one in H.T], dtype=np.float32)", "np.sum(H.T, axis=1).astype(np.float32)"),
+        ("np.array([np.max(one[:40]) for one in H.T])", None),
+    ],
+)
+def test_a_reduction_of_rows_one_by_one_becomes_one_of_all_rows(old, new):
+    text = HEAD + f"    bias = {old}\n    W = W - 1e-12 * bias.sum()\n"
+    with recorded(text) as graph:
+        found = [one for one in gather.detect(graph) if " rows one by one" in one.title]
+        assert [one.title for one in slow_primitive.detect(graph) if found and "number by number" in one.title] == []
+    assert [applied({FILE: text}, [one.cures[0]])[FILE] for one in found] == (
+        [text.replace(old, new)] if new is not None else []
+    )
+    if new is not None:
+        names = {"np": np, **dict.fromkeys(("H", "table"), np.random.default_rng(0).normal(0, 1, (120, 80)))}
+        np.testing.assert_allclose(eval(old, names), eval(new, names), rtol=1e-6)
+
+
+@pytest.mark.timing
 def test_the_neighbours_of_these_forms_are_none():
     more = "rows, kept = np.ascontiguousarray(columns.T), np.empty((120, 80))\n"
     more += "weights = random.normal(0, 1, 5000)\n"

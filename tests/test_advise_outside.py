@@ -127,6 +127,36 @@ def test_the_network_is_called_once_for_all_samples_before_the_loop(before, afte
     ("before", "after"),
     [
         (
+            "    for i in range(len(rows)):\n        if np.argmax(rows[i]) == 3:\n            correct += 1\n",
+            "    answers = np.argmax(rows[:len(rows)], axis=1)\n"
+            "    for i in range(len(rows)):\n        if answers[i] == 3:\n            correct += 1\n",
+        ),
+        (
+            "    for row, y in zip(rows, X.T):\n        correct += int(np.argmax(row) == 3)\n",
+            "    answers = np.argmax(rows, axis=1)\n"
+            "    for answer, (row, y) in zip(answers, zip(rows, X.T)):\n        correct += int(answer == 3)\n",
+        ),
+        ("    for i in range(len(rows)):\n        rows[i] *= 2\n        correct += int(np.argmax(rows[i]))\n", None),
+    ],
+)
+def test_the_largest_outputs_of_all_samples_are_taken_in_one_call_before_the_loop(before, after):
+    head = "    correct, rows = 0, forward(X).T\n"
+    cures = [cure for _, cures in with_cures(head + before)[0] for cure in cures]
+    assert [applied({"train.py": HEAD + head + before}, [cure])["train.py"] for cure in cures] == (
+        [HEAD + head + after] if after is not None else []
+    )
+    kept = []
+    for text in (before, after or before):
+        space = {}
+        exec(HEAD + head + text, space)
+        kept.append(space["correct"])
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
             "    Y = np.zeros((len(labels), 10))\n    for i in range(len(labels)):  # one-hot\n"
             "        Y[i, labels[i]] = 1\n",
             "    Y = np.zeros((len(labels), 10))\n    Y[np.arange(len(labels)), labels] = 1  # one-hot\n",

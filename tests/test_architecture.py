@@ -193,7 +193,10 @@ def test_no_pickle_is_loaded():
     assert found == []
 
 
-COMPILED = {f"mlpprof.engines.{name}" for name in ("numba_passes", "tiles", "panels", "blocked_passes")}
+COMPILED = {
+    f"mlpprof.engines.{name}"
+    for name in ("numba_passes", "tiles", "panels", "blocked_passes", "blocked_team", "meeting")
+}
 
 
 def test_the_model_imports_nothing_but_numpy_and_scipy_beside_the_standard_library():

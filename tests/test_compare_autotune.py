@@ -118,6 +118,7 @@ def test_candidates_are_rungs_times_settings_and_chunks_are_below_the_batch():
     names = [one.name for one in found]
     assert len(names) == len(set(names))
     assert {"buffered", "chunked", "tanh_sigmoid", "fused_update", "blocked"} <= set(names)
+    assert f"blocked_team, {all_threads()} workers" in names
     assert {one.subject.constants["ROWS"] for one in found if one.subject.constants} == {
         rows for rows in CHUNKS if rows < 500
     }

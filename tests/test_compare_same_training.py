@@ -105,7 +105,7 @@ def test_another_style_with_other_names_and_transposed_arrays_trains_the_same():
 def test_a_learning_rate_that_is_off_by_a_thousandth_is_found_from_the_first_step():
     answer = trained(PLAIN, PLAIN.replace("0.01 * dW", "0.01001 * dW"))
     assert answer.is_same is False
-    assert "differs by 0.0011 of what training has changed" in answer.reason
+    assert "differs by 0.0011 times what training has changed" in answer.reason
     assert "after step 1" in answer.reason
 
 

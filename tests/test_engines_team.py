@@ -25,10 +25,7 @@ TEAMS = [pytest.param(ProcessTeam, marks=forks), ThreadTeam]
 each_team = pytest.mark.parametrize("team_class", TEAMS)
 each_variant = pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[forks, pytest.mark.slow] if name.startswith("compiled") else [forks])
-        for name in SHARING
-    ],
+    [pytest.param(name, marks=[forks, pytest.mark.slow] if ladder()[name].extra else [forks]) for name in SHARING],
 )
 
 TRAIN = """

@@ -17,13 +17,15 @@ from mlpprof.engines.panels import pack, plan_of, unpack
 from mlpprof.engines.tiles import AVX2, AVX512, FORWARD, GRADIENT, NEON, PROPAGATE, Registers, multiply_function
 
 
-def machine_code(triple: str, cpu: str, registers: Registers, kind: int, units: int, itemsize: int) -> str:
+def machine_code(
+    triple: str, cpu: str, registers: Registers, kind: int, units: int, itemsize: int, in_order: bool
+) -> str:
     """The assembly of one function for a processor, which need not be the one of this machine."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     module = ir.Module()
     module.triple = triple
-    multiply_function(module, kind, units, itemsize, registers).linkage = "external"
+    multiply_function(module, kind, units, itemsize, registers, in_order).linkage = "external"
     parsed = llvm.parse_assembly(str(module))
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
@@ -46,7 +48,16 @@ def innermost_loops(code: str, product: str) -> list[list[str]]:
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 
 
-@pytest.mark.parametrize("kind", [FORWARD, PROPAGATE, GRADIENT], ids=["forward", "propagate", "gradient"])
+@pytest.mark.parametrize(
+    ("kind", "in_order"),
+    [
+        pytest.param(FORWARD, False, id="forward"),
+        pytest.param(FORWARD, True, id="forward, samples in an order"),
+        pytest.param(PROPAGATE, False, id="propagate"),
+        pytest.param(GRADIENT, False, id="gradient"),
+        pytest.param(GRADIENT, True, id="gradient, samples in an order"),
+    ],
+)
 @pytest.mark.parametrize(
     ("triple", "cpu", "registers", "itemsize", "product", "register", "stack"),
     [
@@ -57,10 +68,10 @@ X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
     ],
 )
 def test_the_sum_of_a_tile_stays_in_full_vector_registers(
-    kind, triple, cpu, registers, itemsize, product, register, stack
+    kind, in_order, triple, cpu, registers, itemsize, product, register, stack
 ):
     units = registers.widest(itemsize)
-    code = machine_code(triple, cpu, registers, kind, units, itemsize)
+    code = machine_code(triple, cpu, registers, kind, units, itemsize, in_order)
     rows, vectors = registers.rows(units, itemsize), -(-units * 8 * itemsize // registers.bytes)
     full_vectors = units * 8 * itemsize // registers.bytes
     memory = re.compile(rf"{re.escape(stack)}|vmov\w+\s+%[xyz]mm\d+, .*\(|st[rp]\s")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from mlpprof.machine.limits import (
     is_better,
     names_for,
     product_name,
+    tile_names,
     unit_of,
 )
 from mlpprof.model import Network
@@ -87,6 +90,18 @@ def test_a_limit_is_measured_by_its_name(name):
     assert answer[name]["unit"] == unit_of(name)
     assert np.isfinite(answer[name]["value"])
     assert answer[name]["value"] > 0
+
+
+@pytest.mark.slow
+def test_a_product_in_tiles_is_measured_by_its_name_where_numba_is_installed():
+    pytest.importorskip("numba")
+    assert "tiles_float32_6x4x8" in tile_names(Network((4, 6)), "float32", (8,))
+    assert worker.measure_one("tiles_float32_6x4x8", share_of_budget=0.05) > 0
+
+
+def test_the_limits_of_tiles_are_left_out_where_numba_does_not_run(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlpprof.engines.tile_products", None)  # importing it raises ImportError
+    assert worker.measure(quiet, ["tiles_float32_6x4x8"]) == {}
 
 
 def test_a_fault_costs_more_than_nothing():

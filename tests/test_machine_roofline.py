@@ -13,7 +13,7 @@ from runs import make_run
 
 from mlpprof.instrument.needed_work import mark_useful
 from mlpprof.machine.limits import Limits
-from mlpprof.machine.roofline import Ceiling, bound_s, label_points, phase_points, run_bound_s
+from mlpprof.machine.roofline import Ceiling, bound_s, label_points, phase_points, run_bounds
 from mlpprof.model import Network
 from mlpprof.report.distance import distance
 from mlpprof.report.figures.gallery import write_figure
@@ -116,6 +116,23 @@ def test_the_bound_is_the_sum_of_what_the_mathematics_needs():
     assert bound_s(network, m, "float32", SMALL_DATA) == pytest.approx(products + sigmoids + logarithms + gather)
 
 
+def test_the_bounds_differ_in_the_rate_of_the_products_alone():
+    run = run_with([], LIMITS | {"tiles_float32_70x784x500": {"value": 80.0, "unit": GFLOPS}})
+    network, result = replace(run.network, layers=(784, 70)), run.results[0]
+    bounds = run_bounds(replace(run, network=network), result)
+    forward = 2 * result.batch * 784 * 70
+    assert bounds.blas_s - bounds.best_kernel_s == pytest.approx(forward / 50e9 - forward / 80e9)
+    assert bounds.blas_s - bounds.large_squares_s == pytest.approx(forward / 50e9 - forward / 100e9)
+
+
+def test_the_minimum_says_whose_products_it_counts_with():
+    run = run_with(statements())
+    assert "with the best products measured at these shapes, and" in distance(run, run.results[0]).minimum
+    tiles = run_with(statements(), LIMITS | {"tiles_float32_70x784x500": {"value": 80.0, "unit": GFLOPS}})
+    assert "with the products of NumPy's BLAS," in distance(tiles, tiles.results[0]).minimum
+    assert "(those of blocked), and" in " ".join(report_text(tiles).split())
+
+
 def test_a_network_of_relu_and_identity_needs_no_evaluations():
     plain = Network((20, 10, 5), hidden="relu", output="identity", loss="squared_error")
     with_tanh = Network((20, 10, 5), hidden="tanh", output="identity", loss="squared_error")
@@ -139,7 +156,7 @@ def test_points_add_up_the_operations_of_their_phase_or_label():
 
 def test_without_limits_there_is_no_bound_and_no_share():
     run = run_with(statements(), limits={})
-    assert run_bound_s(run, run.results[0]) is None
+    assert run_bounds(run, run.results[0]) is None
     assert distance(run, run.results[0]) is None
     assert all(p.share_of_limit is None for p in label_points(run.results[0], Ceiling.of(run)))
     assert "not measured" in report_text(run)
@@ -152,7 +169,7 @@ def test_limits_of_another_precision_do_not_hold():
 def sentence(run: Run) -> str:
     far = distance(run, run.results[0])
     assert far is not None
-    assert far.times == pytest.approx(run.results[0].step_s.median / far.bound_s)
+    assert far.times == pytest.approx(run.results[0].step_s.median / far.bounds.blas_s)
     return far.sentence
 
 
@@ -200,7 +217,7 @@ def test_operations_that_could_not_be_counted_are_named():
 def test_the_json_has_figures_and_null_where_there_are_none():
     document = profile_json(run_with(statements()))
     result = document["results"][0]
-    assert result["bound_s"] > 0
+    assert result["bound_best_kernel_s"] == result["bound_s"] > result["bound_large_squares_s"] > 0
     forward = result["phases"]["forward"]
     assert forward["flop"] == 57_280_000 + 55_000
     assert forward["gflops"] == pytest.approx(1e-9 * forward["flop"] / forward["median_s"])

@@ -138,6 +138,15 @@ def test_expressions_that_not_every_step_executes_are_a_part_of_a_calm_step():
     assert calm_step_s(times) == pytest.approx(3e-3, rel=0.01)
 
 
+def test_a_statement_of_one_step_in_nine_counts_a_ninth():
+    times, _ = program({PRODUCT: 3e-3, OTHER: 9e-4}, {PRODUCT: 1, OTHER: 1}, {PRODUCT: 0, OTHER: 0})
+    for number in range(1, STEPS):
+        times.clocked_s[number] -= times.sites[number].pop(OTHER).seconds
+        times.plain_s[number] -= 9e-4
+    inside, _ = undisturbed(times, calm_step_s(times), lambda site: site)
+    assert inside == pytest.approx({PRODUCT: 3e-3, OTHER: 1e-4}, rel=0.05)
+
+
 def test_a_single_step_under_clocks_shows_no_interruptions():
     times, _ = program({PRODUCT: 3e-3}, {PRODUCT: 1}, {PRODUCT: 0})
     del times.sites[1:], times.clocked_s[1:]

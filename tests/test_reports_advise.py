@@ -141,7 +141,7 @@ def test_several_flaws_are_planted_together_where_their_lines_differ(clean):
 
 
 def test_a_patch_that_git_does_not_take_counts_as_one_that_does_not_apply(clean):
-    patch = diff(clean.files, {"net.py": TEXT.replace("h * h", "h**2")}, str)
+    patch = diff(clean.files, {"net.py": TEXT.replace("h * h", "h**2")}, str, lambda path: "\n")
     assert applied(clean, patch, is_precise=True) == (True, True)
     assert applied(clean, patch.replace("x.T", "x.T.T"), is_precise=True) == (False, False)
 

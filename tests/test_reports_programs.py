@@ -14,7 +14,7 @@ from mlpprof.errors import EXIT_INTERRUPTED, EXIT_USAGE, CheckFailed, MlpprofErr
 from reports.program import Program
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDIES = ("advice", "goals", "memory", "scaling", "scaling_network", "streaming")
+STUDIES = ("advice", "goals", "memory", "scaling", "scaling_network", "shapes", "streaming")
 PROGRAMS = (
     *(f"reports.studies.{study}" for study in STUDIES),
     "reports.verdicts.simulated",

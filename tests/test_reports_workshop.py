@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from contextlib import nullcontext
+from dataclasses import asdict
 
 import pytest
 
@@ -13,9 +14,10 @@ from mlpprof.process import Progress
 from mlpprof.workshop.exercises import built_in
 from reports.workshop.figures import MEASURED, PAGES, main_figures, roofline_words
 from reports.workshop.planted import AT_LINE, PLANTS, Plant, swap
-from reports.workshop.raced import PATTERN, SLOW, Ended, chosen
+from reports.workshop.raced import PATTERN, SLOW, Ended, Raced, chosen, earlier_pieces
 from reports.workshop.raced import run as run_raced
 from reports.workshop.raced import table as raced_table
+from reports.workshop.seconds import Watch
 from reports.workshop.submissions import (
     Outcome,
     Submission,
@@ -125,3 +127,37 @@ def test_outcomes_that_differ_between_settings_or_from_the_label_are_counted():
     assert "3 submissions were checked on 2 settings, which are 6 checks. 1 of the submissions had the same" in text
     assert "and 1 a PASS on one and a FAIL on another. 4 of the checks ended as their label demands. 1 " in text
     assert "| pass: 2.00x of 1.50x, 3 processes, 20 s |" in text
+
+
+def test_a_raced_study_goes_on_after_the_submissions_that_are_known(tmp_path):
+    asked: list[Submission] = []
+
+    def ask(one: Submission, progress: Progress) -> Ended:
+        asked.append(one)
+        return Ended("pass", "speed", 2.0, 1.5, 3, 20.0)
+
+    def study(count: int, known: list[Raced]) -> list[Raced]:
+        return run_raced(
+            count, 0, None, lambda *_: None, lambda outcome: None, ask, {"one": nullcontext}, known
+        ).results
+
+    document = {"code": "abc", "submissions": [asdict(one) for one in study(2, [])], "earlier": []}
+    (tmp_path / "raced.json").write_text(json.dumps(document | {"circumstances": {"minutes": 7.0}}), encoding="utf-8")
+    known, earlier = earlier_pieces(tmp_path / "raced.json", "abc")
+    assert study(3, known)[:2] == known
+    assert (len(asked), earlier) == (3, [{"minutes": 7.0}])
+    assert earlier_pieces(tmp_path / "raced.json", "another code") == ([], [])
+
+
+def test_the_seconds_of_a_check_are_those_before_in_and_after_its_race():
+    times = iter([0.0, 2.0, 7.0, 8.0])
+    watch = Watch(lambda what, share: None, lambda: next(times))
+    for what in (
+        "loading my_mlp.py",
+        "counting",
+        "process 1 of 2: loading",
+        "process 2 of 2: racing",
+        "loading the data",
+    ):
+        watch(what, 0.5)
+    assert watch.seconds() == [2.0, 5.0, 1.0]

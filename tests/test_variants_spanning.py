@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mlpprof.catalog import find, load
+from mlpprof.engines.members import WORKERS_VARIABLE
 from mlpprof.errors import MissingExtra
 from mlpprof.model import Network, UnsupportedNetwork
 from mlpprof.model.gradcheck import deviations, own_network_deviations, random_case, training_deviations
@@ -171,14 +172,13 @@ def test_compiled_agrees_in_float32_on_wide_sums():
     assert [d for d in training_deviations(variant("compiled"), case) if d.severity > 1] == []
 
 
-@pytest.mark.slow
-def test_blocked_is_right_in_panels_and_tiles_of_many_widths():
+@pytest.mark.parametrize("name", ["blocked", "blocked_team"])
+def test_a_blocked_variant_is_right_in_panels_and_tiles_of_many_widths(name, monkeypatch):
+    monkeypatch.setenv(WORKERS_VARIABLE, "2")
     network = Network((450, 90, 20, 11), hidden="tanh", output="softmax", rate=0.1, momentum=0.9, l2=0.01)
     for m in (13, 1, 133):  # rows that are left over from tiles of 4 and 8; two pieces
         case = random_case(network, m, seed=m)
-        assert [
-            d for d in own_network_deviations(variant("blocked"), load(find("buffered")), case) if d.severity > 1
-        ] == []
+        assert [d for d in own_network_deviations(variant(name), load(find("buffered")), case) if d.severity > 1] == []
 
 
 def test_without_numba_compiled_is_skipped_with_the_line_that_installs_it(tmp_path):

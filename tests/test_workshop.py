@@ -37,13 +37,14 @@ from mlpprof.errors import (
 from mlpprof.profile.counting import count_network
 from mlpprof.profile.request import Request
 from mlpprof.results import PhaseChange
-from mlpprof.results.advice import Finding
+from mlpprof.results.advice import Expensive, Finding
 from mlpprof.workloads import resolve
 from mlpprof.workshop import bottleneck, check, conditions, gradebooks, result_text, solutions
 from mlpprof.workshop import folder as folders
 from mlpprof.workshop.as_used import measure_as_used, run_s
 from mlpprof.workshop.bottleneck import next_bottleneck
 from mlpprof.workshop.check import Examined, Places, _values, advice_on_speed, lost_time, measure_speed
+from mlpprof.workshop.check_program import without_options
 from mlpprof.workshop.conditions import PROCEDURE, Conditions
 from mlpprof.workshop.exercises import DIGITS_FILE, built_in
 from mlpprof.workshop.folder import keep, result_file, stored_results
@@ -466,6 +467,34 @@ def test_a_finding_is_described_with_its_line_its_worth_and_its_exercise():
         "line 7: `s(z)` runs twice, worth about 12 % of the step (exercises/4-cached-activations.md is about it)"
     )
     assert described(replace(finding, category="slow-primitive")).endswith("worth about 12 % of the step")
+
+
+def test_without_a_known_flaw_the_most_expensive_statement_is_named():
+    most = Expensive("my_mlp.py", 9, 1, "W @ A", 1e-4, 0.26, "mlpprof knows no faster form of it.")
+    assert bottleneck.rest_of(most) == (
+        "no known flaw is left; line 9 is the most expensive: `W @ A` takes 26 % of the step. mlpprof knows no faster "
+        "form of it."
+    )
+
+
+def test_options_of_other_commands_are_left_out_of_a_message_about_a_program():
+    assert without_options("both differ. Name it with --step LINE. Use one order; --no-check leaves it out") == (
+        "both differ. Use one order"
+    )
+
+
+def test_a_file_of_another_name_is_found(tmp_path):
+    (tmp_path / "my_mpl.py").touch()
+    with pytest.raises(UsageError, match=r"but there is my_mpl\.py; rename it: mv my_mpl\.py my_mlp\.py"):
+        folders.require_folder(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["", "def step():\n    pass\n"])
+def test_a_file_without_a_class_is_reported_before_it_runs(folder, source):
+    (folder / "my_mlp.py").write_text(source, encoding="utf-8")
+    found = check.examine(folder, COURSE, COURSE.exercises[1], "Anna", QUICK, silent).result
+    assert (found.outcome, found.stage) == ("fail", "load")
+    assert "there is no class in my_mlp.py, or the file is empty" in found.message
 
 
 def test_a_bottleneck_is_not_looked_for_without_time(folder):

@@ -61,6 +61,12 @@ WRONG = {
         ("self.dW[l][:, 0] = delta.sum(axis=1)  # phase: gradient", "pass"),
         "gradient of the biases",
     ),
+    "one bias for a whole layer": (5, ("Z += self.W[l][:, :1]", "Z += self.W[l][0, 0]"), "adds the same bias to all"),
+    "no gradient of the first layer": (
+        3,
+        ("for l in reversed(range(1, self.L + 1)):", "for l in reversed(range(2, self.L + 1)):"),
+        "Has backward computed the gradient of every layer",
+    ),
     "mean of the bias gradient": (5, ("delta.sum(axis=1)", "delta.mean(axis=1)"), "mean over the samples"),
     "transposed W in backward": (
         5,
@@ -309,6 +315,15 @@ def test_a_call_of_exit_is_reported_with_its_line_and_method(examine):
     found = examine(1, ("m = self.Y.shape[1]", "raise SystemExit"))["wrong"]
     assert "my_mlp.py:" in found
     assert "in backward: the code called exit(); remove the call" in found
+
+
+def test_code_that_reads_from_the_keyboard_in_train_step_is_reported_with_its_line(examine):
+    found = examine(1, ("        loss = self.loss()", "        raise EOFError\n        loss = self.loss()"))["wrong"]
+    assert "in train_step: the code reads from the keyboard" in found
+
+
+def test_a_file_with_a_byte_order_mark_is_read(examine):
+    assert examine(1, ('"""Exercise 1', '\ufeff"""Exercise 1'))["wrong"] is None
 
 
 STRUCTURE = {

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.candidate import LIKELY, Candidate, around, by_hand, indices
-from mlpprof.advise.cures.evaluation import forward_before_the_loop
+from mlpprof.advise.cures.evaluation import answers_before_the_loop, forward_before_the_loop
 from mlpprof.advise.detect import neuron_loop, slow_primitive, storage
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.findings import finding_of, merge, of_one_cure
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
 from mlpprof.advise.one_hot import one_hot_loops
 from mlpprof.advise.syntax import last_name
+from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.programs.record.file_reads import FileRead
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import saved_share
@@ -40,6 +41,9 @@ LEAST_SHARE = 0.01
 """A finding around the steps must save this share of an epoch."""
 
 LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp)
+
+COUNTERS = frozenset(("range", "count", "trange"))
+"""Functions that give the numbers of the turns of a loop."""
 
 LONG_LIST = 256
 """Shuffling a shorter list, or joining its arrays, takes no time worth a finding."""
@@ -63,7 +67,7 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
             replace(
                 one, does=" ".join(_does(one, recorded.get(one.place), graph, program.loop)) or _how_often(one, unit)
             )
-            if one.seconds >= EXPENSIVE * whole_s > 0
+            if one.seconds >= EXPENSIVE * whole_s > 0 and not (_is_around(one, program.loop) and _counts(one, graph))
             else one
             for one in statements
         )
@@ -74,6 +78,20 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
         if program.beginning_s >= LONG_BEGINNING_S
         else program.beginning,
         statements=known(program.statements, program.unit_s, program.unit),
+    )
+
+
+def _counts(one: StatementTime, graph: Graph) -> bool:
+    """Whether a statement is a loop over `range`, whose own time is only what Python takes to count."""
+    starts = (
+        (graph.place_of_line(path, node.lineno), node)
+        for path, tree in graph.trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.For)
+    )
+    return any(
+        place == one.place and isinstance(node.iter, ast.Call) and last_name(node.iter.func) in COUNTERS
+        for place, node in starts
     )
 
 
@@ -92,8 +110,12 @@ def _does(one: StatementTime, watched: Watched | None, graph: Graph, around: Sta
         if calls:
             yield f"It makes {len(calls)} operations on arrays of up to {_largest(calls)}."
             return
-    is_around = one.times > 1 or (around is not None and one.place == around.place)
-    yield from _of_source(one, graph, is_around)
+    yield from _of_source(one, graph, _is_around(one, around))
+
+
+def _is_around(one: StatementTime, around: StatementTime | None) -> bool:
+    """Whether the steps run in a statement, if that is a loop: its time is then that of its header."""
+    return one.times > 1 or (around is not None and one.place == around.place)
 
 
 def _how_often(one: StatementTime, unit: str) -> str:
@@ -234,9 +256,24 @@ def _candidates(graph: Graph) -> list[Candidate]:
 
 
 def _words(loop: PythonLoop, graph: Graph) -> Words:
+    title = f"`{header(loop, graph)}` takes the {loop.longest.turns:,} samples one by one"
+    if not any(event.kind == PRODUCT for turn in loop.turns for event in turn):
+        answers = answers_before_the_loop(loop, graph)
+        return Words(
+            title=title,
+            why="For every sample, Python calls the NumPy functions again. One call can process all samples.",
+            cure="Take the largest outputs of all samples in one call before the loop."
+            if answers
+            else by_hand(
+                f"replace the loop in {graph.place(loop.site)} by operations on the arrays of all samples. "
+                "`answers = np.argmax(outputs, axis=...)` gives the answer for every sample, and "
+                "`np.mean(answers == labels)` is the accuracy."
+            ),
+            cures=answers,
+        )
     cures = forward_before_the_loop(loop, graph)
     return Words(
-        title=f"`{header(loop, graph)}` takes the {loop.longest.turns:,} samples one by one",
+        title=title,
         why="For every sample, Python calls all the NumPy functions again, and NumPy reads all the weights again. One "
         "matrix product can process all samples.",
         cure="Call the network once for all samples before the loop, and let the loop go over its outputs."

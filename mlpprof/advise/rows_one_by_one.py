@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +14,10 @@ import numpy as np
 from mlpprof.advise.candidate import LEAST_GAIN, Candidate, around, by_hand, edit_in_words, facts, indices
 from mlpprof.advise.cures.gather import loop_of_list, rows_at_once
 from mlpprof.advise.cures.one_hot import numbers_at_once, rows_of_identity, stored_ones
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.recorded_code import code_of
 from mlpprof.advise.loops import LONGEST_HEADER, loop_seconds
+from mlpprof.advise.syntax import last_name
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import of_time, saved_share, seconds_of
@@ -65,6 +70,9 @@ def listed_rows(graph: Graph) -> list[Candidate]:
         if not isinstance(held, list | tuple) or len(held) < LEAST_ROWS or event.output is None:
             continue
         made = [one for value in event.inputs for one in graph.makers(value.root, event.index)]
+        if (reduced := _reduced(event, held, graph)) is not None:
+            found.append(reduced)
+            continue
         if made:  # the step has computed the rows
             found += _one_hot_rows(event, made, graph)
             continue
@@ -101,6 +109,83 @@ def listed_rows(graph: Graph) -> list[Candidate]:
             )
         )
     return found
+
+
+REDUCTIONS = frozenset(("sum", "mean", "max", "min", "prod", "std", "var", "argmax", "argmin"))
+"""Functions of NumPy that give one number for every row with `axis=1`."""
+
+BUILT_IN = frozenset(("sum", "max", "min"))
+"""Those of them that Python has too."""
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What becomes one call for all rows. each: the call for one row. name: the function's. text: the call for all."""
+
+    each: ast.Call
+    name: str
+    text: str
+
+
+def reduction_of_rows(event: Event, graph: Graph) -> Reduction | None:
+    """What an array of a list reduces one by one, as in ``np.array([sum(row) for row in rows])``."""
+    code = code_of(graph)
+    node = code.node(event) if event.name in JOINING else None
+    match node:
+        case ast.Call(
+            args=[
+                ast.ListComp(
+                    elt=ast.Call(func=called, args=[ast.Name(id=row)], keywords=[]) as each,
+                    generators=[ast.comprehension(target=ast.Name(id=target), iter=over, ifs=[])],
+                )
+            ],
+            keywords=[] | [ast.keyword(arg="dtype")] as options,
+        ) if row == target:
+            pass
+        case _:
+            return None
+    alias, name = code.numpy_name(code.file(node)), last_name(called)
+    is_built_in = isinstance(called, ast.Name) and name in BUILT_IN
+    is_numpy = isinstance(called, ast.Attribute) and code.text(called.value) == alias and name in REDUCTIONS
+    rows = [one.operands[0] for one in code.executions(each) if one.operands]
+    is_of_rows = bool(rows) and all(isinstance(one, np.ndarray) and one.shape == rows[0].shape for one in rows)
+    if alias is None or not (is_built_in or is_numpy) or not is_of_rows or rows[0].ndim != 1:
+        return None
+    # the cure of float64 may have given the array a dtype
+    dtype = "".join(f".astype({code.text(one.value)})" for one in options)
+    return Reduction(each, name, f"{alias}.{name}({code.text(over)}, axis=1){dtype}")
+
+
+def _reduced(event: Event, held: Sequence[Any], graph: Graph) -> Candidate | None:
+    """The finding on rows that are reduced one by one."""
+    reduction = reduction_of_rows(event, graph)
+    if reduction is None:
+        return None
+    code, name, text = code_of(graph), reduction.name, reduction.text
+    node, executions = code.node(event), code.executions(reduction.each)
+    assert isinstance(node, ast.Call)
+    rows = [one.operands[0] for one in executions if one.operands]
+    matrix = np.stack([rows[number % len(rows)] for number in range(len(held))])
+    function, join = executions[0].function, event.function
+    share = saved_share(lambda: join([function(one) for one in matrix]), lambda: getattr(np, name)(matrix, axis=1))
+    if share[0] < LEAST_GAIN:
+        return None
+    edits = Edits(code)
+    edits.replace(node, text)
+    cure = edits.cure()
+    site = graph.site(event)
+    return Candidate(
+        category="slow-primitive",
+        site=site,
+        title=f"`{graph.text(event, 50)}` calls {name} for {len(held)} rows one by one",
+        why="Python makes an object for every row and calls the function again. NumPy does it for all rows at once.",
+        cures=(cure,) if cure is not None else (),
+        cure=edit_in_words(cure, f"use `{text}`.", graph.place(site)),
+        saved_s=of_time(share, graph.seconds_within(graph.span(event.site)) * graph.unclocked),
+        measured="the rows of the step reduced one by one and at once alternately",
+        covers=indices([event, *executions]),
+        evidence=facts(executions[0], len(held)),
+    )
 
 
 def _one_hot_rows(event: Event, made: list[Event], graph: Graph) -> Iterator[Candidate]:

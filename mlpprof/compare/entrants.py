@@ -33,6 +33,7 @@ SHARING = (
     "fused_neuron_shards",
     "compiled_processes",
     "compiled_feature_shards",
+    "blocked_team",
 )
 """These variants share a step among workers, whose number is a setting. `mpi` is not here: it starts its own."""
 

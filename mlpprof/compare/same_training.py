@@ -116,7 +116,7 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
             "The verdict is about time only; to leave this check out, add --no-check",
         )
     notes = [
-        f"{name} also changes {_listed(rest)}, which the other has no counterpart of"
+        f"{name} also changes {_listed(rest)}, and nothing in the other program corresponds to that"
         for name, rest in zip(names, left, strict=True)
         if rest
     ]
@@ -159,17 +159,18 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
     if not wrong:
         largest = max(pair.relative(steps) for pair in pairs)
         are_same = f"{_counted(len(everything) - len(other))} the same"
+        how_far = f"largest difference {largest:.0e} of the change" if largest else "to the last bit"
         return Training(
             True,
             steps,
-            f"after {_steps(steps)} from the same seeds, {are_same} (largest difference {largest:.0e} of the change)",
+            f"after {_steps(steps)} from the same seeds, {are_same} ({how_far})",
             tuple(notes),
         )
     worst = max(wrong, key=lambda pair: pair.relative(steps))
     first = next(step for step in range(1, steps + 1) if any(pair.differs(step) for pair in pairs))
     reason = (
-        f"after {_steps(steps)} from the same seeds, {worst.name} differs by {worst.relative(steps):.2g} of what "
-        f"training has changed in it, and rounding explains {worst.allowed(steps) / worst.changed(steps):.0e}; "
+        f"after {_steps(steps)} from the same seeds, {worst.name} differs by {worst.relative(steps):.2g} times what "
+        f"training has changed in it (rounding explains {worst.allowed(steps) / worst.changed(steps):.0e} times); "
         f"the first difference is after step {first}"
     )
     shares = worst.relative(steps), worst.allowed(steps) / worst.changed(steps)

@@ -215,6 +215,29 @@ def descend(w: Array, v: Array, g: Array, scale: float, rate: float, momentum: f
 
 
 @COMPILE
+def add_up_and_descend(
+    gradients: Array, part: tuple[int, int], theta: Array, velocity: Array, weights: int, optimizer: Any
+) -> None:
+    """Update a worker's range of theta with the sum of the workers' gradients; only theta[:weights] is penalized.
+
+    part: the number of the worker, and that of all. The sum is written into the worker's own gradient, which it has in
+    its cache.
+    """
+    rate, momentum, l1, l2, one, zero = optimizer
+    k, workers = part
+    start, end = theta.size * k // workers, theta.size * (k + 1) // workers
+    g = gradients[k, start:end]
+    for other in range(workers):
+        if other != k:
+            more = gradients[other, start:end]
+            for i in range(g.size):
+                g[i] += more[i]
+    cut = max(start, min(weights, end))
+    descend(theta[start:cut], velocity[start:cut], g[: cut - start], one, rate, momentum, l1, l2)
+    descend(theta[cut:end], velocity[cut:end], g[cut - start :], one, rate, momentum, zero, zero)
+
+
+@COMPILE
 def matrix(block: Array, start: int, rows: int, columns: int) -> Array:
     """A window (rows, columns) of a flat block."""
     window: Array = block[start : start + rows * columns].reshape(rows, columns)

@@ -10,9 +10,9 @@ into panels of some columns. A panel lies in memory as a whole, row after row:
     | ...           | ...           |     and rows that are a power of two apart do not push each other out of the
     +---------------+---------------+     cache.
 
-Nothing is ever packed for a product: the gather of a batch writes panels, the products write panels, and the weights
-stay in panels from step to step. Columns are added up to a multiple of UNIT. Their weights, activations and deltas stay
-0.
+Nothing is ever packed for a product: the products write panels, and the weights stay in panels from step to step. The
+samples of a batch can be gathered into panels, but a product with the samples may also read them where they are.
+Columns are added up to a multiple of UNIT. Their weights, activations and deltas stay 0.
 """
 
 from __future__ import annotations
@@ -142,43 +142,55 @@ def gains_of(plan: Plan, codes: Array, dtype: np.dtype[Any]) -> Array:
 
 
 @intrinsic
-def fetch_ahead(typing, values, row):  # type: ignore[no-untyped-def]
-    """Ask for a row of a matrix (N, n), so that it is in the cache when it is needed."""
+def fetch_ahead(typing, values, row, left, right):  # type: ignore[no-untyped-def]
+    """Ask for some columns in a row of a matrix (N, n), so that they are in the cache when they are needed."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         matrix = context.make_array(signature.args[0])(context, builder, arguments[0])
         _, columns = cgutils.unpack_tuple(builder, matrix.shape)
         byte = ir.IntType(8).as_pointer()
         size = ir.Constant(columns.type, values.dtype.bitwidth // 8)
-        bytes_in_row = builder.mul(columns, size)
-        start = builder.gep(builder.bitcast(matrix.data, byte), [builder.mul(arguments[1], bytes_in_row)])
+        row, left, right = (context.cast(builder, arguments[i], signature.args[i], types.intp) for i in (1, 2, 3))
+        bytes_in_part = builder.mul(builder.sub(right, left), size)
+        place = builder.mul(builder.add(builder.mul(row, columns), left), size)
+        start = builder.gep(builder.bitcast(matrix.data, byte), [place])
         name, number = "llvm.prefetch.p0", ir.IntType(32)
         module = builder.module
         if name not in module.globals:
             ir.Function(module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), name)
         how = [ir.Constant(number, value) for value in (0, 2, 1)]  # read, into the second level of cache, data
-        with cgutils.for_range_slice(builder, bytes_in_row.type(0), bytes_in_row, bytes_in_row.type(LINE)) as (at, _):
+        with cgutils.for_range_slice(builder, size.type(0), bytes_in_part, size.type(LINE)) as (at, _):
             builder.call(module.globals[name], [builder.gep(start, [at]), *how])
         return context.get_dummy_value()
 
-    return types.void(values, row), generate
+    return types.void(values, row, left, right), generate
 
 
 @COMPILE
-def gather(plan: Plan, X: Array, Y: Array, index: Array, A: Array, T: Array) -> None:
-    """Write the rows `index` of X into panels at the beginning of A, and those of Y into T (m, n_L)."""
+def gather(plan: Plan, X: Array, index: Array, A: Array, first: int, last: int) -> None:
+    """Write the columns first..last of the rows `index` of X into panels at the beginning of A."""
     m = len(index)
     for i in range(m):
         if i + AHEAD < m:
-            fetch_ahead(X, index[i + AHEAD])
-        x, y, t = X[index[i]], Y[index[i]], T[i]
+            fetch_ahead(X, index[i + AHEAD], first, last)
+        x = X[index[i]]
         for p in range(plan.first[0], plan.first[1] - 1):
             start, end = plan.cuts[p], plan.cuts[p + 1]
-            row, here = A[m * start + i * (end - start) : m * start + (i + 1) * (end - start)], x[start:end]
-            for k in range(here.size):
-                row[k] = here[k]
-            for k in range(here.size, row.size):
-                row[k] = 0
+            left, right = max(start, first), min(end, last)
+            if left < right:
+                at = m * start + i * (end - start) - start
+                row, here = A[at + left : at + right], x[left:right]
+                for k in range(here.size):
+                    row[k] = here[k]
+                if right == x.size:
+                    A[at + right : at + end] = 0
+
+
+@COMPILE
+def take_targets(Y: Array, index: Array, T: Array) -> None:
+    """Write the rows `index` of Y into T (m, n_L)."""
+    for i in range(len(index)):
+        y, t = Y[index[i]], T[i]
         for j in range(y.size):
             t[j] = y[j]
 

@@ -47,9 +47,9 @@ SPINS = 100
 AWAKE_S = 0.001
 """A member looks for its next task for this time before it goes to sleep."""
 PATIENCE_S = 0.1
-"""A member that waits checks at this interval whether the others still live."""
+"""A member that waits checks at this interval whether the others still live, and whether there was a Ctrl-C."""
 STOP_TIMEOUT_S = 1.0
-"""Members that have not ended by themselves after this time are killed."""
+"""Processes that have not ended by themselves after this time are killed, and threads are no longer waited for."""
 
 
 class Counters:
@@ -189,9 +189,12 @@ class ThreadTeam:
         self._tasks: list[queue.SimpleQueue[int]] = [queue.SimpleQueue() for _ in range(1, workers)]
         self._done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._open = 0
+        threads = []
         for member, tasks in enumerate(self._tasks, start=1):
-            threading.Thread(target=_serve_thread, args=(member, work, tasks, self._done), daemon=True).start()
-        self._finalizer = weakref.finalize(self, _end_threads, self._tasks, self._limits)
+            arguments = member, work, tasks, self._done
+            threads.append(threading.Thread(target=_serve_thread, args=arguments, daemon=True))
+            threads[-1].start()
+        self._finalizer = weakref.finalize(self, _end_threads, self._tasks, threads, self._limits)
 
     def go(self, task: int) -> None:
         """Make every other member do the task."""
@@ -202,9 +205,13 @@ class ThreadTeam:
     def wait(self) -> None:
         """Return when all have finished; raises the exception of a member."""
         failure = None
-        for _ in range(self._open):
-            failure = self._done.get() or failure
-        self._open = 0
+        while self._open:
+            try:
+                # Ctrl-C ends the waiting for a lock, but not if it comes in the moment before the waiting begins.
+                failure = self._done.get(timeout=PATIENCE_S) or failure
+            except queue.Empty:
+                continue
+            self._open -= 1
         if failure is not None:
             raise failure
 
@@ -225,9 +232,12 @@ def _serve_thread(
             done.put(None)
 
 
-def _end_threads(tasks: list[queue.SimpleQueue[int]], limits: Any) -> None:
+def _end_threads(tasks: list[queue.SimpleQueue[int]], threads: list[threading.Thread], limits: Any) -> None:
     for tasks_of_member in tasks:
         tasks_of_member.put(END)
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join(STOP_TIMEOUT_S)
     limits.restore_original_limits()
 
 

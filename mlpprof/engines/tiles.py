@@ -19,8 +19,7 @@ wide a panel is and how many rows a tile has. LLVM translates the code to AVX2, 
 The functions that call these products from compiled code must be compiled with `EXACTLY`: with fastmath, numba would
 let the compiler rearrange the exponential as well.
 
-Source: the form of the tile is that of the BLIS library (Van Zee, van de Geijn, 2015). The exponential is that of
-`numba_passes`.
+Source: the form of the tile is that of the BLIS library (Van Zee, van de Geijn, 2015).
 """
 
 from __future__ import annotations
@@ -39,6 +38,9 @@ UNIT = 8
 """The width of a panel is a multiple of this many numbers."""
 WIDEST = 9
 """A panel has at most this many units. With 72 columns, one panel is enough for most of the layers that people use."""
+
+AHEAD = 8
+"""The gradient asks for a sample this many samples before it needs it, because samples at random places come late."""
 
 FORWARD, PROPAGATE, GRADIENT = range(3)
 """What is made of a complete tile."""
@@ -84,34 +86,42 @@ def registers_here() -> Registers:
     return AVX2 if features.get("avx2") and features.get("fma") else SSE
 
 
-def multiply_function(module: ir.Module, kind: int, units: int, itemsize: int, registers: Registers) -> ir.Function:
+def multiply_function(
+    module: ir.Module, kind: int, units: int, itemsize: int, registers: Registers, in_order: bool = False
+) -> ir.Function:
     """The function of a module that multiplies rows of A with a panel of B; it is made if the module lacks it.
 
-    Its arguments: a, the numbers from one row of A to the next, and from one k to the next; b; the length of the sum;
-    c; the rows; whether C begins at 0 (or at the bias) instead of what it has; how it is finished; two more arrays, and
-    four numbers. `FORWARD`: bias, gain; steepness, floor. `PROPAGATE`: the activations, which lie like C; the first two
-    coefficients of the derivative. `GRADIENT`: weights and velocity, which lie like C; rate, momentum, l1, l2.
+    Its arguments: a, the numbers from one row of A to the next, and from one k to the next; order, and how many numbers
+    it has; b; the length of the sum; c; the rows; whether C begins at 0 (or at the bias) instead of what it has; how it
+    is finished; two more arrays, and four numbers. `FORWARD`: bias, gain; steepness, floor. `PROPAGATE`: the
+    activations, which lie like C; the first two coefficients of the derivative. `GRADIENT`: weights and velocity, which
+    lie like C; rate, momentum, l1, l2.
+
+    in_order: sample i of the product is sample order[i] of a. The order may go on after the samples of the product; the
+    sample that comes next is asked for beforehand.
     """
     real = SINGLE if itemsize == 4 else ir.DoubleType()
-    name = f"mlpprof_multiply_{('forward', 'propagate', 'gradient')[kind]}_{units}_{itemsize}"
+    name = f"mlpprof_multiply_{('forward', 'propagate', 'gradient')[kind]}_{units}_{itemsize}_{in_order}"
     if name in module.globals:
         return module.globals[name]
     array = real.as_pointer()
-    arguments = [array, INT, INT, array, INT, array, INT, INT, INT, array, array, real, real, real, real]
+    arguments = [array, INT, INT, INT.as_pointer(), INT, array, INT, array, INT, INT, INT, array, array, *[real] * 4]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    for place in (0, 3, 5):
+    for place in (0, 5, 7):
         function.args[place].add_attribute("noalias")
-    _Writer(function, kind, units, itemsize, registers).write()
+    _Writer(function, kind, units, itemsize, registers, in_order).write()
     return function
 
 
 class _Writer:
     """Writes the instructions of one function."""
 
-    def __init__(self, function: ir.Function, kind: int, units: int, itemsize: int, registers: Registers) -> None:
-        self.function, self.kind = function, kind
+    def __init__(
+        self, function: ir.Function, kind: int, units: int, itemsize: int, registers: Registers, in_order: bool
+    ) -> None:
+        self.function, self.kind, self.in_order = function, kind, in_order
         self.real = function.args[0].type.pointee
         self.width = units * UNIT
         self.tile_rows = registers.rows(units, itemsize)
@@ -124,9 +134,9 @@ class _Writer:
 
     def write(self) -> None:
         """All whole tiles, then the rows that are left, one by one."""
-        total = self.function.args[6]
+        total = self.function.args[8]
         start = self.repeat(INT(0), total, self.tile_rows, self.tile)
-        if self.kind != GRADIENT:  # features come in multiples of UNIT
+        if self.kind != GRADIENT or self.in_order:  # in panels, features come in multiples of UNIT
             self.repeat(start, total, 1, self.tile)
         self.builder.ret_void()
 
@@ -172,18 +182,33 @@ class _Writer:
     def tile(self, row: ir.Value, rows: int) -> None:
         """`rows` rows of C from `row` on."""
         builder = self.builder
-        a, a_row, a_k, b, length, c, _, fresh, finish, *_ = self.function.args
-        a = builder.gep(a, [builder.mul(row, a_row)])
+        a, a_row, a_k, order, _, b, length, c, _, fresh, finish, *_ = self.function.args
         at = builder.mul(row, INT(self.width))
         c = builder.gep(c, [at])
         begun = self.begin(c, rows, fresh)
-        a_rows = [builder.gep(a, [builder.mul(a_row, INT(i))]) for i in range(rows)]
+        samples_are_rows = self.in_order and self.kind == FORWARD
+
+        def start_of(i: int) -> ir.Value:
+            place = builder.add(row, INT(i))
+            if samples_are_rows:  # the rows that come next may be beyond the end
+                place = builder.load(builder.gep(order, [self.at_most_last(place)]))
+            return builder.gep(a, [builder.mul(place, a_row)])
+
+        a_rows = [start_of(i) for i in range(rows)]
+        next_rows = [start_of(rows + i) for i in range(rows)] if samples_are_rows else []
 
         def add_products(k: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
             b_row = self.load_row(builder.gep(b, [builder.mul(k, INT(self.width))]))
+            place = k
+            if self.in_order and self.kind == GRADIENT:
+                place = builder.load(builder.gep(order, [k]))
+                later = builder.load(builder.gep(order, [self.at_most_last(builder.add(k, INT(AHEAD)))]))
+                self.ask_for(builder.gep(a_rows[0], [builder.mul(later, a_k)]))
+            for next_row in next_rows:
+                self.ask_for(builder.gep(next_row, [k]))
             found = []
             for i in range(rows):
-                number = builder.load(builder.gep(a_rows[i], [builder.mul(k, a_k)]))
+                number = builder.load(builder.gep(a_rows[i], [builder.mul(place, a_k)]))
                 for j, vector in enumerate(b_row):
                     found.append(self.multiply_add(self.spread(number, vector.type), vector, sums[i * len(b_row) + j]))
             return found
@@ -206,12 +231,18 @@ class _Writer:
         _, sums = self.loop(k, length, 1, sums, add_products)
         self.finish(sums, c, at, rows, finish)
 
+    def at_most_last(self, place: ir.Value) -> ir.Value:
+        """A place in the order, or its last place if this is beyond the end."""
+        builder = self.builder
+        last = builder.sub(self.function.args[4], INT(1))
+        return builder.select(builder.icmp_signed("<", place, last), place, last)
+
     def begin(self, c: ir.Value, rows: int, fresh: ir.Value) -> list[ir.Value]:
         """The tile of C; or the bias, or 0, if C has nothing yet."""
         builder, here = self.builder, self.builder.block
         kept, after = builder.append_basic_block("kept"), builder.append_basic_block("begun")
         if self.kind == FORWARD:
-            new = self.load_row(self.function.args[9]) * rows
+            new = self.load_row(self.function.args[11]) * rows
         else:
             new = [self.constant(0.0, vector) for vector in self.vectors] * rows
         builder.cbranch(builder.icmp_signed("!=", fresh, INT(0)), after, kept)
@@ -251,7 +282,7 @@ class _Writer:
         The gain is the steepness, and 0 in columns that are no neuron.
         """
         builder = self.builder
-        _, gain, steepness, floor, *_ = self.function.args[9:]
+        _, gain, steepness, floor, *_ = self.function.args[11:]
         if not smooth:
             floors = [self.spread(floor, vector) for vector in self.vectors] * rows
             found = [
@@ -273,7 +304,7 @@ class _Writer:
     def derive(self, sums: list[ir.Value], c: ir.Value, at: ir.Value, rows: int, smooth: bool) -> None:
         """Multiply with p + q a - a**2 of the activations a, or keep what has a > 0."""
         builder = self.builder
-        activations, _, p, q, *_ = self.function.args[9:]
+        activations, _, p, q, *_ = self.function.args[11:]
         found = []
         for d, a in zip(sums, self.load_tile(builder.gep(activations, [at]), rows), strict=True):
             if smooth:
@@ -287,7 +318,7 @@ class _Writer:
     def update(self, sums: list[ir.Value], c: ir.Value, at: ir.Value, rows: int, smooth: bool) -> None:
         """Change weights and velocity as `descend` does; C is not stored."""
         builder = self.builder
-        weights, velocity, rate, momentum, l1, l2 = self.function.args[9:]
+        weights, velocity, rate, momentum, l1, l2 = self.function.args[11:]
         weights, velocity = builder.gep(weights, [at]), builder.gep(velocity, [at])
         old = self.load_tile(weights, rows)
         changes = [self.multiply_add(w, self.spread(l2, w.type), g) for w, g in zip(old, sums, strict=True)]
@@ -303,26 +334,35 @@ class _Writer:
         self.store_tile(new, weights)
 
     def exponential(self, x: ir.Value) -> ir.Value:
-        """2**k times the series of exp(r), where x = k log 2 + r, as in `exp_single` and `exp_double`."""
+        """2**k times the series of 2**r, where x / log 2 = k + r.
+
+        Adding `whole` rounds to k, and leaves k in the last bits of the sum. From there it is added to the exponent of
+        the series. Single precision needs 6 terms, whose error is at most 1.2e-7, one unit in the last place.
+        """
         builder, kind = self.builder, x.type
         is_single = self.itemsize == 4
         bits = ir.VectorType(ir.IntType(32 if is_single else 64), kind.count)
-        mantissa, terms, top = (23, 7, 87.0) if is_single else (52, 12, 700.0)
-        high, low = (0.693359375, -2.12194440e-4) if is_single else (0.6931471803691238, 1.9082149292705877e-10)
+        mantissa, terms, top = (23, 6, 87.0) if is_single else (52, 12, 700.0)
         for limit, sign in ((-top, "<"), (top, ">")):  # in this form, NaN stays
             bound = self.constant(limit, kind)
             x = builder.select(builder.fcmp_ordered(sign, x, bound), bound, x)
-        whole = self.constant(1.5 * 2.0**mantissa, kind)
-        shifted = builder.fadd(builder.fmul(x, self.constant(1 / math.log(2), kind)), whole)
-        k = builder.fsub(shifted, whole)
-        r = builder.fsub(x, builder.fmul(k, self.constant(high, kind)))
-        r = builder.fsub(r, builder.fmul(k, self.constant(low, kind)))
-        p = self.constant(1 / math.factorial(terms), kind)
-        for n in reversed(range(terms)):
-            p = self.multiply_add(p, r, self.constant(1 / math.factorial(n), kind))
-        exponent = builder.add(builder.bitcast(shifted, bits), self.constant(127 if is_single else 1023, bits))
-        exponent = builder.shl(exponent, self.constant(mantissa, bits))
-        return builder.fmul(p, builder.bitcast(exponent, kind))
+        whole, scale = self.constant(1.5 * 2.0**mantissa, kind), self.constant(1 / math.log(2), kind)
+        shifted = self.multiply_add(x, scale, whole)
+        r = self.multiply_add(x, scale, builder.fsub(whole, shifted))
+        coefficients = [math.log(2) ** n / math.factorial(n) for n in range(terms + 1)]
+        p = self.constant(coefficients.pop(), kind)
+        while coefficients:
+            p = self.multiply_add(p, r, self.constant(coefficients.pop(), kind))
+        exponent = builder.shl(builder.bitcast(shifted, bits), self.constant(mantissa, bits))
+        return builder.bitcast(builder.add(builder.bitcast(p, bits), exponent), kind)
+
+    def ask_for(self, place: ir.Value) -> None:
+        """Let the processor load a line into its first cache, without waiting for it."""
+        module, byte, number = self.function.module, ir.IntType(8).as_pointer(), ir.IntType(32)
+        if "llvm.prefetch.p0" not in module.globals:
+            ir.Function(module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0")
+        how = [ir.Constant(number, value) for value in (0, 3, 1)]  # read, into all caches, data
+        self.builder.call(module.globals["llvm.prefetch.p0"], [self.builder.bitcast(place, byte), *how])
 
     def load_row(self, place: ir.Value) -> list[ir.Value]:
         builder = self.builder
@@ -371,29 +411,37 @@ def _multiplication(kind: int) -> Any:
     """The functions of one kind, for several widths of a panel, as one function that compiled code can call.
 
     widths: as in `Plan`; code is made only for those that are not None. The other arguments are those of
-    `multiply_function`, but a place in an array is a pair of a flat array and an index, and a has its two steps too.
+    `multiply_function`, but a place in an array is a pair of an array and an index, and a has its two steps too. If its
+    samples are to be taken in an order, a place in the order and what it has from there on follow in the same tuple.
     """
 
     @intrinsic
     def multiply(typing, widths, units, a, b, length, c, rows, fresh, finish, d, e, numbers):  # type: ignore[no-untyped-def]
         real = a[0].dtype
         itemsize = real.bitwidth // 8
+        in_order = len(a) > PLACE_AND_STEPS
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[ir.Value]) -> ir.Value:
             given = dict(zip(NAMES, zip(values, signature.args, strict=True), strict=True))
 
             def parts(name: str, into: Any = types.int64) -> list[ir.Value]:
-                """The address and the numbers of a tuple, or the numbers alone, as numbers of one type."""
+                """The addresses and the numbers of a tuple, or the number itself, with numbers of one type."""
                 value, kind = given[name]
                 if not isinstance(kind, types.BaseTuple):
                     return [context.cast(builder, value, kind, into)]
-                found = cgutils.unpack_tuple(builder, value)
-                if not isinstance(kind[0], types.Array):
-                    return [context.cast(builder, one, of, into) for one, of in zip(found, kind, strict=True)]
-                at, *steps = (context.cast(builder, one, of, into) for one, of in zip(found[1:], kind[1:], strict=True))
-                return [builder.gep(context.make_array(kind[0])(context, builder, found[0]).data, [at]), *steps]
+                found: list[ir.Value] = []
+                array = None
+                for one, of in zip(cgutils.unpack_tuple(builder, value), kind, strict=True):
+                    if isinstance(of, types.Array):
+                        array = context.make_array(of)(context, builder, one).data
+                        continue
+                    number = context.cast(builder, one, of, into)
+                    found.append(number if array is None else builder.gep(array, [number]))
+                    array = None
+                return found
 
-            arguments = [one for name in NAMES[2:-1] for one in parts(name)] + parts("numbers", real)
+            a_parts = parts("a") if in_order else [*parts("a"), ir.Constant(INT.as_pointer(), None), INT(0)]
+            arguments = a_parts + [one for name in NAMES[3:-1] for one in parts(name)] + parts("numbers", real)
             after = builder.append_basic_block("multiplied")
             switch = builder.switch(parts("units")[0], after)
             for width, used in enumerate(widths, start=1):
@@ -401,7 +449,8 @@ def _multiplication(kind: int) -> Any:
                     block = builder.append_basic_block(f"units_{width}")
                     switch.add_case(INT(width), block)
                     builder.position_at_end(block)
-                    builder.call(multiply_function(builder.module, kind, width, itemsize, HERE), arguments)
+                    function = multiply_function(builder.module, kind, width, itemsize, HERE, in_order)
+                    builder.call(function, arguments)
                     builder.branch(after)
             builder.position_at_end(after)
             return context.get_dummy_value()
@@ -412,6 +461,8 @@ def _multiplication(kind: int) -> Any:
 
 
 NAMES = ("widths", "units", "a", "b", "length", "c", "rows", "fresh", "finish", "d", "e", "numbers")
+PLACE_AND_STEPS = 4
+"""What `a` consists of without an order: an array, a place and two steps."""
 multiply_forward, multiply_back, multiply_gradient = map(_multiplication, (FORWARD, PROPAGATE, GRADIENT))
 
 

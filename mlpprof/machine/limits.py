@@ -6,6 +6,7 @@ A limit's name says what is measured, so that a worker can measure it from the n
 | -------------------------- | ------- | --------------------------------------------------------------------------- |
 | gemm_DTYPE                 | GFLOP/s | product of large square matrices: the peak                                  |
 | product_DTYPE_PxKxQ        | GFLOP/s | product (p, k) by (k, q), p <= q, in the best of eight memory orders        |
+| tiles_DTYPE_PxKxQ          | GFLOP/s | the same product in the tiles of `blocked`, on one thread; only with numba  |
 | bandwidth_SIZE             | GB/s    | np.copyto or np.add, which reads and writes SIZE bytes in all               |
 | FUNCTION_DTYPE             | Gelem/s | exp, tanh, log and expit on numbers that fit into the cache                 |
 | ufunc_call, product_call   | us      | one ufunc on one number, one product of 16 by 16                            |
@@ -21,6 +22,7 @@ doubtful. A new value replaces the kept one if it comes closer to the limit.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,6 +50,8 @@ SIZES = {"64KiB": 64 << 10, "1MiB": 1 << 20, "8MiB": 8 << 20, "64MiB": 64 << 20,
 """The number of bytes read and written in all: from the inner caches to main memory."""
 
 CALLS = ("ufunc_call", "product_call", "page_fault")
+BLAS, TILES = KERNELS = ("product", "tiles")
+"""The first words of the limits of a product: NumPy's BLAS, and the tiles of `blocked`."""
 COMMON = (*(f"bandwidth_{size}" for size in SIZES), *CALLS)
 """Limits that do not depend on the precision."""
 
@@ -66,7 +70,8 @@ def unit_of(name: str) -> str:
     """The unit of a limit by its name."""
     if name in CALLS:
         return "us"
-    return {"gemm": "GFLOP/s", "product": "GFLOP/s", "bandwidth": "GB/s"}.get(name.split("_")[0], "Gelem/s")
+    kind = name.split("_")[0]
+    return "GFLOP/s" if kind in ("gemm", *KERNELS) else "GB/s" if kind == "bandwidth" else "Gelem/s"
 
 
 def is_better(name: str, value: float, than: float) -> bool:
@@ -79,9 +84,17 @@ def depends_on_threads(name: str) -> bool:
     return name not in CALLS and name.startswith(("gemm_", "product_"))
 
 
-def product_name(dtype: str, p: int, k: int, q: int) -> str:
+def product_name(dtype: str, p: int, k: int, q: int, kernel: str = BLAS) -> str:
     """The name of a product's limit; (p, k) by (k, q) and its transpose are the same work."""
-    return f"product_{dtype}_{min(p, q)}x{k}x{max(p, q)}"
+    return f"{kernel}_{dtype}_{min(p, q)}x{k}x{max(p, q)}"
+
+
+def tile_names(network: Network, dtype: str, batches: Iterable[int]) -> list[str]:
+    """The limits of the products that a network needs, in the tiles of `blocked`; none if numba is not installed."""
+    if importlib.util.find_spec("numba") is None:
+        return []
+    shapes = (shape for m in batches for shape in needed_products(network, m))
+    return list(dict.fromkeys(product_name(dtype, *shape, kernel=TILES) for shape in shapes))
 
 
 def names_for(
@@ -158,7 +171,8 @@ def limits_for(
     """The named limits of a process: those that are kept, and the others measured in a fresh process and kept.
 
     A limit that was measured while other programs kept the machine busy is doubtful: it is used, and the first run that
-    has the machine to itself measures it again. If the fresh process is killed, there is a note, and no limit.
+    has the machine to itself measures it again. If the fresh process is killed, there is a note, and no limit. The
+    answer lacks the tiles of `blocked` if numba does not run there.
     machine: the description of a process in that environment. folder: of the cache, the user's own by default.
     """
     key = key_of(machine)
@@ -177,7 +191,7 @@ def limits_for(
             return {}
         kept = updated(kept, measured, busy)
         keep(key, kept, folder)
-    return {name: kept.limits[name] for name in names}
+    return {name: kept.limits[name] for name in names if name in kept.limits}
 
 
 def measure_again(

@@ -5,6 +5,7 @@ The best of the repetitions counts: whatever else the machine does can only make
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import math
@@ -17,16 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpprof.machine.facts import describe
-from mlpprof.machine.limits import SIZES, Limit, unit_of
+from mlpprof.machine.limits import KERNELS, SIZES, TILES, Limit, unit_of
 from mlpprof.process import Progress, serve
 
-BUDGET_S = {"gemm": 0.4, "product": 0.1, "bandwidth": 0.08}
+BUDGET_S = {"gemm": 0.4, "product": 0.1, "tiles": 0.04, "bandwidth": 0.08}
 """The time for one limit, by the first word of its name; others take OTHER_BUDGET_S."""
 OTHER_BUDGET_S = 0.04
 CLOCKED_S = 0.0005
 """The clock is read at most this often; a shorter operation is repeated between two readings."""
 
-GEMM_SIZE = {"float32": 1536, "float64": 1280}
+GEMM_SIZES = {"float32": (1536, 512), "float64": (1280, 384)}
+"""The large square matrices. The product of the smaller ones is short enough to be finished before another program
+interrupts it, so that the limit is right on a busy machine as well."""
 VECTOR_ELEMENTS = 1 << 14
 """The functions work on this many elements, so that input and output fit into a first or second cache."""
 SMALL_PRODUCT = 16
@@ -66,12 +69,12 @@ def measure_one(name: str, share_of_budget: float = 1.0) -> float:
     kind, _, rest = name.partition("_")
     budget_s = share_of_budget * BUDGET_S.get(kind, OTHER_BUDGET_S)
     if kind == "gemm":
-        n = GEMM_SIZE[rest]
-        return _product_gflops(n, n, n, rest, budget_s, orders=("C",))
-    if kind == "product":
+        sizes = GEMM_SIZES[rest]
+        return max(_product_gflops(n, n, n, rest, budget_s / len(sizes), orders=("C",)) for n in sizes)
+    if kind in KERNELS:
         dtype, _, shape = rest.partition("_")
         p, k, q = (int(size) for size in shape.split("x"))
-        return _product_gflops(p, k, q, dtype, budget_s)
+        return (_tiles_gflops if kind == TILES else _product_gflops)(p, k, q, dtype, budget_s)
     if kind == "bandwidth":
         return _bandwidth_gb_per_s(SIZES[rest], budget_s)
     return _elements_per_s(kind, rest, budget_s)
@@ -89,6 +92,18 @@ def _product_gflops(p: int, k: int, q: int, dtype: str, budget_s: float, orders:
         if len(orders) > 1:
             runs.append(lambda a=a, b=b: np.matmul(b.T, a.T, out=C_transposed))  # type: ignore[misc]
     return 2e-9 * p * k * q / best_s(runs, budget_s)
+
+
+def _tiles_gflops(p: int, k: int, q: int, dtype: str, budget_s: float) -> float:
+    """The product as that of a layer with k inputs and p neurons, on q samples."""
+    # This needs numba, which is loaded only for these limits.
+    from mlpprof.engines.tile_products import layer_products
+
+    run = layer_products((k, p), q, dtype)["forward"]
+    run(1)  # compiles it
+    once_s = best_s([lambda: run(1)], 0.0)
+    times = max(1, math.ceil(CLOCKED_S / once_s))
+    return 2e-9 * p * k * q * times / best_s([lambda: run(times)], budget_s)
 
 
 def _bandwidth_gb_per_s(moved_bytes: int, budget_s: float) -> float:
@@ -158,11 +173,15 @@ _CALLS = {"ufunc_call": _ufunc_call_us, "product_call": _product_call_us, "page_
 
 
 def measure(report: Progress, names: list[str], share_of_budget: float = 1.0) -> dict[str, Limit]:
-    """The limits with these names. share_of_budget: below 1 for a quick measurement."""
+    """The limits with these names, without tiles if numba is installed but does not run with this NumPy.
+
+    share_of_budget: below 1 for a quick measurement.
+    """
     found: dict[str, Limit] = {}
     for i, name in enumerate(names):
         report(f"limits: {name}", i / len(names))
-        found[name] = {"value": float(f"{measure_one(name, share_of_budget):.4g}"), "unit": unit_of(name)}
+        with contextlib.suppress(*[ImportError] if name.startswith(TILES) else []):
+            found[name] = {"value": float(f"{measure_one(name, share_of_budget):.4g}"), "unit": unit_of(name)}
     return found
 
 

@@ -13,20 +13,21 @@ A call costs nothing in this model, so many small operations reach only a small 
 The lower bound of a step, which reports call its minimum, is the time that its mathematics needs at these limits: the
 products in the shapes of the network, one gather, one evaluation of the activation for every neuron, the logarithms of
 the loss. Other arithmetic and calls count nothing. So the bound is loose for small batches, and it is the same for
-every variant of a network at one precision.
+every variant of a network at one precision. Two more bounds stand beside it, which differ only in the rate of the
+products (`Bounds`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mlpprof.instrument.needed_work import needed_products
 from mlpprof.instrument.numpy_costs import EVALUATION, PRODUCT
-from mlpprof.machine.limits import FUNCTIONS, SIZES, Limits, product_name
+from mlpprof.machine.limits import FUNCTIONS, SIZES, TILES, Limits, product_name
 from mlpprof.model import Network
 from mlpprof.results import BatchResult, Operation, Run
 
@@ -135,6 +136,12 @@ class Ceiling:
         """The best rate for the shape of a product, else the best rate of large products."""
         return self.value(product_name(dtype, p, k, q)) or self.value(f"gemm_{dtype}")
 
+    def best_gflops(self, dtype: str, p: int, k: int, q: int) -> float | None:
+        """The better rate of NumPy's BLAS and of the tiles of `blocked` for the shape of a product."""
+        tiles = self.value(product_name(dtype, p, k, q, kernel=TILES))
+        blas = self.product_gflops(dtype, p, k, q)
+        return max(blas or 0.0, tiles or 0.0) or None
+
     def evaluation_s(self, functions: Iterable[str], dtype: str, elements: float) -> float:
         """Seconds for evaluations by the fastest of some functions, or of all if none of them was measured."""
         rates = [self.value(f"{f}_{dtype}") for f in functions]
@@ -195,12 +202,16 @@ FORMS = {"sigmoid": ("expit", "exp", "tanh"), "tanh": ("tanh",), "softmax": ("ex
 """Activation -> the functions from which it can be computed. Other activations need no evaluation."""
 
 
-def bound_s(network: Network, m: int, dtype: str, ceiling: Ceiling) -> float:
-    """The lower bound of a step on m samples, seconds."""
+Rate = Callable[[str, int, int, int], float | None]
+"""The GFLOP/s of a product: precision, p, k, q."""
+
+
+def bound_s(network: Network, m: int, dtype: str, ceiling: Ceiling, rate_of: Rate | None = None) -> float:
+    """The lower bound of a step on m samples, seconds. rate_of: by default the best of NumPy's BLAS for the shape."""
     n, L = network.layers, network.depth
     products = 0.0
     for p, k, q in needed_products(network, m):
-        rate = ceiling.product_gflops(dtype, p, k, q)
+        rate = (rate_of or ceiling.product_gflops)(dtype, p, k, q)
         products += 2e-9 * p * k * q / rate if rate else 0.0
     evaluations = 0.0
     for l in range(1, L + 1):
@@ -213,7 +224,28 @@ def bound_s(network: Network, m: int, dtype: str, ceiling: Ceiling) -> float:
     return products + evaluations + ceiling.gather_s(2 * m * (n[0] + n[L]) * np.dtype(dtype).itemsize)
 
 
-def run_bound_s(run: Run, result: BatchResult) -> float | None:
-    """The lower bound of a run's step; None where the limits were not measured, or the network is not known."""
+@dataclass(frozen=True)
+class Bounds:
+    """The lower bound of a step in seconds, with three rates of its products.
+
+    blas_s: the best of NumPy's BLAS at the shape of each product; this is the bound that reports compare with.
+    large_squares_s: NumPy's BLAS with large square matrices. best_kernel_s: the better one of NumPy's BLAS and the
+    tiles of `blocked` at the shape; if numba is not installed, it equals blas_s.
+    """
+
+    blas_s: float
+    large_squares_s: float
+    best_kernel_s: float
+
+
+def run_bounds(run: Run, result: BatchResult) -> Bounds | None:
+    """The lower bounds of a run's step; None where the limits were not measured, or the network is not known."""
     ceiling = Ceiling.of(run)
-    return None if ceiling is None or run.network is None else bound_s(run.network, result.batch, run.dtype, ceiling)
+    if ceiling is None or run.network is None:
+        return None
+    rates: tuple[Rate, ...] = (
+        ceiling.product_gflops,
+        lambda dtype, *_: ceiling.value(f"gemm_{dtype}"),
+        ceiling.best_gflops,
+    )
+    return Bounds(*(bound_s(run.network, result.batch, run.dtype, ceiling, rate) for rate in rates))

@@ -20,7 +20,7 @@ from mlpprof.engines.mpiexec import EXTRA, find_mpiexec, has_mpi4py, mpiexec_com
 from mlpprof.errors import CheckFailed, MissingExtra, VariantCrash, WorkerDied, WorkerKilled
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.facts import commit_facts
-from mlpprof.machine.limits import Limits, limits_for, names_for
+from mlpprof.machine.limits import Limits, limits_for, names_for, tile_names
 from mlpprof.machine.linux import affinity
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
@@ -114,6 +114,7 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
     if settings.limits:
         operations = [operation for result in results for operation in result.operations]
         names = names_for(request.network, opened["dtype"], settings.batches, operations)
+        names += tile_names(request.network, opened["dtype"], settings.batches)
         limits = limits_for(names, opened["machine"], environment, progress, notes.append)
     source = opened["variant"]["source"]
     return Run(

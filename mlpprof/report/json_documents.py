@@ -15,7 +15,7 @@ from mlpprof.compare.bisect import Bisected
 from mlpprof.compare.variant_difference import REST
 from mlpprof.compare.verify import Statement
 from mlpprof.machine.doctor import Examination, Tried
-from mlpprof.machine.roofline import Ceiling, Point, label_points, phase_points, run_bound_s
+from mlpprof.machine.roofline import Ceiling, Point, label_points, phase_points, run_bounds
 from mlpprof.report.advice_words import median_s
 from mlpprof.report.claims import counted_text, moved_text
 from mlpprof.results import (
@@ -99,7 +99,7 @@ def _program(program: ProgramRecord) -> dict[str, Any]:
 
 
 def _result(result: BatchResult, run: Run) -> dict[str, Any]:
-    ceiling = Ceiling.of(run)
+    ceiling, bounds = Ceiling.of(run), run_bounds(run, result)
     phase_figures = [_figures(point) for point in phase_points(result, ceiling)]
     label_figures = [_figures(point) for point in label_points(result, ceiling)]
     return {
@@ -109,7 +109,9 @@ def _result(result: BatchResult, run: Run) -> dict[str, Any]:
         "step_s": {**vars(result.step_s), "samples": result.total_s.ravel()},
         "epoch_s": result.epoch_s,
         **({"stream": {**vars(result.stream), "hidden_share": result.stream.hidden_share}} if result.stream else {}),
-        "bound_s": run_bound_s(run, result),
+        "bound_s": bounds and bounds.blas_s,
+        "bound_large_squares_s": bounds and bounds.large_squares_s,
+        "bound_best_kernel_s": bounds and bounds.best_kernel_s,
         "losses": result.losses,
         "separable": result.separable,
         "steps_a_sample": result.steps_a_sample,

@@ -210,6 +210,8 @@ def drafts(wanted: Wanted, name: str, is_program: bool, measured: Measured, slow
     shown = [
         one for one in measured.findings if one.category in counted or changed & set(range(one.line, one.end_line + 1))
     ][:MOST_FINDINGS]
+    # the flaw is about the first of the facts
+    is_shown = any(FACTS[name].category in {one.category for one in shown} for name in list(at_most)[:1])
     categories = list(dict.fromkeys([*(one.category for one in shown), *counted]))
     title = plain(wanted.title or _title(categories))
     speedup = measured.speedup
@@ -238,7 +240,7 @@ def drafts(wanted: Wanted, name: str, is_program: bool, measured: Measured, slow
         "correct": _correct(is_program),
         "learn": _learn(categories),
         "where": _where(slow, changed),
-        "what": _what(shown, measured.flaw),
+        "what": _what(shown, None if is_shown else measured.flaw),
         "diff": _diff(slow, fast),
         "counted": _counted(measured),
     }
@@ -302,14 +304,14 @@ def _where(slow: str, changed: set[int]) -> str:
         if name != "__init__" and changed & set(range(start, stop + 1))
     }
     if inside:
-        return f"Look at {', '.join(sorted(inside))}. Which statements take the most time there?"
+        return f"Look at {' and '.join(sorted(inside))}. Which statements take the most time there?"
     lines = sorted(changed)
     return f"Look at the lines from {lines[0]} on. Which statements take the most time there?" if lines else ""
 
 
 def _what(shown: Sequence[Finding], flaw: Broken | None) -> str:
     texts = [f"Line {one.line}: {plain(one.title)}. {plain(one.why)}" for one in shown]
-    if flaw is not None and flaw.line not in {one.line for one in shown}:
+    if flaw is not None:
         texts.append(f"Line {flaw.line}: {flaw.what}. {flaw.advice}.")
     if not texts:
         texts.append("Both versions make the same operations. Compare the time of each statement with its work.")
@@ -326,10 +328,10 @@ def _diff(slow: str, fast: str) -> str:
 
 def _counted(measured: Measured) -> str:
     rows = [
-        f"{counted_text(name)}: {measured.slow[name]:,} before, {measured.fast[name]:,} after"
+        f"- {counted_text(name)}: {measured.slow[name]:,} before, {measured.fast[name]:,} after"
         for name in measured.at_most
         if name != SAMPLE_LOOPS  # it is known whether there is a loop, but not how many there are
     ]
     if not rows:
         return "Put the profiles of both versions side by side. Which statements are gone, and which gained most?"
-    return f"What mlpprof counts in one step changes. {'; '.join(rows)}."
+    return "\n".join(["What mlpprof counts in one step changes:", "", *rows])

@@ -10,7 +10,7 @@ from mlpprof.errors import MlpprofError
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import plain
-from mlpprof.results.advice import Finding
+from mlpprof.results.advice import Expensive, Finding
 from mlpprof.workloads import Workload
 from mlpprof.workshop.exercises import PAGES, Course
 
@@ -19,7 +19,10 @@ LEAST_S = 12.0
 
 
 def next_bottleneck(file: Path, course: Course, trained: Workload | None, left_s: float, progress: Progress) -> str:
-    """Return the most expensive flaw of a step with its share; empty if none is found, or none within the time."""
+    """Return the most expensive flaw of a step with its share, or else its most expensive statement.
+
+    The text is empty if nothing is found within the time.
+    """
     if left_s < LEAST_S:
         return ""
     subject = Subject(str(file.resolve()), threads=1)
@@ -32,7 +35,9 @@ def next_bottleneck(file: Path, course: Course, trained: Workload | None, left_s
     except MlpprofError:
         return ""  # nothing to fix was found, or the time was over; the check itself has its result
     inside = [finding for finding in advice.findings if not finding.outside]
-    return described(inside[0], course) if inside else ""
+    if inside:
+        return described(inside[0], course)
+    return rest_of(advice.expensive[0]) if advice.expensive else ""
 
 
 def described(finding: Finding, course: Course) -> str:
@@ -41,3 +46,9 @@ def described(finding: Finding, course: Course) -> str:
     page = next((e.file_name for e in course.exercises if finding.category in e.teaches), None)
     about = "" if page is None else f" ({PAGES}/{page} is about it)"
     return plain(f"line {finding.line}: {finding.title}, worth about {worth} of the step{about}")
+
+
+def rest_of(most: Expensive) -> str:
+    """Return the statement that takes most of a step without a known flaw, and what is known about it."""
+    takes = f"`{most.text}` takes {100 * most.share:.0f} % of the step"
+    return plain(f"no known flaw is left; line {most.line} is the most expensive: {takes}. {most.known}")

@@ -35,7 +35,7 @@ from mlpprof.compare.error_bounds import Procedure
 from mlpprof.compare.live_race import LiveRace, ProcessRace, variant_race
 from mlpprof.compare.verdict import looks_for, race_until_decided
 from mlpprof.errors import CheckFailed, UsageError, VariantError, WorkerDied, WorkerKilled
-from mlpprof.machine.roofline import run_bound_s
+from mlpprof.machine.roofline import run_bounds
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
@@ -55,11 +55,19 @@ from mlpprof.workshop.folder import place_of, require_folder
 from mlpprof.workshop.result import LONGEST_TEXT, Ratio, Result, Speed
 from mlpprof.workshop.solutions import WrittenVersion, solved_in, written_versions
 
+LIMITS_S = 10.0
+"""In the free exercise, the race leaves this much time for the comparison with the limits of the machine."""
+
 AS_FAST = 1.05
 """If no gain is required, a version that is slower by less than this factor passes, as an unchanged version has to."""
 
 RACE_ALLOWANCE = Allowance(processor_s=40.0)
 """What one process of a race may use. It times about a hundred turns, most of them of versions that are known."""
+
+NO_CLASS = (
+    f"there is no class in {MY_MLP}, or the file is empty; expected a class with the method train_step. Undo your last "
+    f"changes, or take {MY_MLP} from a new folder: mlpprof workshop new DIR"
+)
 
 PLACE = re.compile(rf"{re.escape(MY_MLP)}:(\d+)")
 
@@ -197,6 +205,8 @@ def examine(
         seconds = time.monotonic() - begun_s
         return Examined(course, exercise, folder, conditions, trained, result, answer.get("step", ""), mixed, seconds)
 
+    if trained is not None and b"class " not in source:
+        return examined(_failed(begun, "load", NO_CLASS, source), {})
     try:
         with allowing(Allowance(processor_s=exercise.longest_s)):
             if trained is None:
@@ -249,22 +259,22 @@ def race(examined: Examined, guess: float | None, progress: Progress, as_used: b
     as_used: also time a fresh process. Code that fails only here has failed the exercise. Raises WorkerKilled if
     somebody else ended a worker.
     """
-    begun_s = time.monotonic()
+    ends_s = time.monotonic() + examined.conditions.whole_s - examined.seconds
     source = (examined.folder / MY_MLP).read_bytes()
     try:
-        result = _raced(replace(examined, result=replace(examined.result, guess=guess)), progress, as_used)
+        result = _raced(replace(examined, result=replace(examined.result, guess=guess)), ends_s, progress, as_used)
     except WorkerKilled:
         raise
     except (VariantError, WorkerDied, CheckFailed) as problem:
         return _failed(replace(examined.result, guess=guess), "speed", str(problem), source)
     if result.outcome == "inconclusive":
         return result
-    left_s = examined.conditions.whole_s - examined.seconds - (time.monotonic() - begun_s)
+    left_s = ends_s - time.monotonic()
     found = next_bottleneck(examined.folder / MY_MLP, examined.course, examined.trained, left_s, progress)
     return replace(result, bottleneck=printable(found)[:LONGEST_TEXT])
 
 
-def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
+def _raced(examined: Examined, ends_s: float, progress: Progress, as_used: bool) -> Result:
     exercise, conditions, trained = examined.exercise, examined.conditions, examined.trained
     share = None if exercise.goal == "measure" else exercise.share
     used = None
@@ -277,9 +287,12 @@ def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
             live = variant_race(
                 requests, trained.batch, conditions.environment, blocks=conditions.blocks, rarely=places.rarely
             )
-        budget_s = min(conditions.budget_s, conditions.whole_s - examined.seconds)
+        begun_s = time.monotonic()
+        budget_s = ends_s - begun_s - (LIMITS_S if exercise.is_free else 0.0)
         speed = measure_speed(live, places, share, conditions.procedure, budget_s, progress)
-        if speed.outcome != "pass" and _is_below(speed) and trained is not None:
+        now_s = time.monotonic()
+        has_time = (now_s - begun_s) / speed.processes < ends_s - now_s  # the profiles take about as long as a process
+        if speed.outcome != "pass" and _is_below(speed) and trained is not None and has_time:
             speed = replace(speed, lost=lost_time(live.waterfall(progress)))
         machine = live.described["machine"]
         if as_used and trained is not None:
@@ -365,12 +378,12 @@ def _share_of_limit(
     settings = Settings([trained.batch], 20, environment.threads, environment.native_blas, check=False)
     request = Request(str((examined.folder / MY_MLP).resolve()), trained.network, trained.source)
     run = profile(request, trained.name, settings, "mlpprof workshop check", progress)
-    bound_s = run_bound_s(run, run.results[0])
+    bounds = run_bounds(run, run.results[0])
     notes: tuple[str, ...] = ()
     if has_roofline(run, run.results[0]):
         write_figure(examined.folder / ROOFLINE, Story.of([run]), "roofline")
         notes = (f"{ROOFLINE} shows your statements below the limits of this machine",)
-    return None if bound_s is None else bound_s / speed.step_s, notes
+    return None if bounds is None else bounds.blas_s / speed.step_s, notes
 
 
 def _failed(result: Result, stage: str, message: str, source: bytes, line: int | None = None) -> Result:
@@ -379,7 +392,7 @@ def _failed(result: Result, stage: str, message: str, source: bytes, line: int |
         named = PLACE.search(message)
         line = None if named is None else int(named.group(1))
     text = _line_text(source, line)
-    shown = printable(message)[:LONGEST_TEXT]
+    shown = printable(" ".join(message.split()))[:LONGEST_TEXT]
     return replace(result, outcome="fail", stage=stage, message=shown, line=line if text else None, text=text)
 
 

@@ -5,6 +5,7 @@ The program runs unchanged in processes of its own, as in `mlpprof compare`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +45,7 @@ def examine_program(
     LearnersProgram or WorkerDied if the program does not come so far.
     """
     answer: dict[str, Any] = {"wrong": None, "networks": 0, "broken": None, "prints": None, "uncounted": [], "step": ""}
-    source = file.read_text(encoding="utf-8", errors="replace")
+    source = file.read_text(encoding="utf-8-sig", errors="replace")
     answer["wrong"] = foreign_import(source, file.name, exercise.goal != "solve")
     if answer["wrong"] is not None:
         return answer
@@ -56,26 +57,36 @@ def examine_program(
         answer["step"] = mine.request.step
         training = comparer.training(subject_of(solution), mine, progress)
         if not training.is_same:
-            answer["wrong"] = f"{file.name} {training.relation} the solution: {training.reason}{_hint(training)}"
+            reason = without_options(training.reason)
+            answer["wrong"] = f"{file.name} {training.relation} the solution: {reason}{_hint(training, solution)}"
             return answer
         answer["trained"] = training.reason
         broken = broken_fact(Counts(None, counted(mine, environment, progress)), exercise.at_most)
     except WorkerDied:
         raise
     except MlpprofError as error:
-        raise LearnersProgram(str(error)) from error
+        raise LearnersProgram(without_options(str(error))) from error
     if broken is not None:
         answer["broken"] = asdict(broken)
     return answer
 
 
-def _hint(training: Training) -> str:
-    """Return what to look at; nothing if that is not known."""
-    if training.parameter is None or not training.first_step:
-        return ""
-    if training.first_step == 1:
-        return f". Look at the gradient and at the update of {training.parameter}"
-    return ". The first step is right, so look at what one step leaves for the next, such as a sum or a reused array"
+def without_options(message: str) -> str:
+    """Leave out the parts of a message that name options of other commands, because a check does not have them."""
+    parts = re.split(r"(?<=[.;]) ", message)
+    return " ".join(part for part in parts if "--" not in part).rstrip(".;")
+
+
+def _hint(training: Training, solution: WrittenVersion) -> str:
+    """Return what to look at, and what else is known of the training."""
+    notes = [note.replace(solution.path.name, "the solution") for note in training.notes]
+    parts = [f"{note[0].upper()}{note[1:]}" for note in notes]
+    if training.parameter is not None and training.first_step == 1:
+        parts.insert(0, f"Look at the gradient and at the update of {training.parameter}")
+    elif training.parameter is not None and training.first_step and not parts:
+        reused = "such as a sum or a reused array"
+        parts.append(f"The first step is right, so look at what one step leaves for the next, {reused}")
+    return "".join(f". {part}" for part in parts)
 
 
 def counted(subject: ProgramSubject, environment: Environment, progress: Progress) -> Sequence[Operation]:

@@ -147,7 +147,7 @@ def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, batch
             return (
                 f"the results are right for a batch of {batch} samples, but not for one of {DIAGNOSED_SAMPLES}, so the "
                 f"code depends on the batch size. Is {batch} written into it, or does it keep an array of that size? "
-                "Use the number of samples in the batch: len(index), or self.Y.shape[1]"
+                "Use the number of samples in the batch, len(index)"
             )
         with catalog.variant_code(entry):
             return diagnose(cls, own) or worst
@@ -182,8 +182,8 @@ def _with_shapes(message: str) -> str:
     """Return the message of a crash, and add the correct shapes if it seems to be about shapes."""
     if any(word in message for word in SHAPE_WORDS):
         message += (
-            ". The correct shapes are: W[l] (n_l, n_{l-1}) without its column of biases; A[l], Z[l] and delta[l] "
-            "(n_l, m), with one column per sample. Forward computes W[l] @ A[l - 1], backward computes "
+            ". If every sample is a column, the correct shapes are: W[l] (n_l, n_{l-1}) without its column of biases; "
+            "A[l], Z[l] and delta[l] (n_l, m). Forward computes W[l] @ A[l - 1], backward computes "
             "W[l + 1].T @ delta[l + 1], and the gradient is delta[l] @ A[l - 1].T. Is a W transposed that should not "
             "be, or is a .T missing?"
         )

@@ -6,6 +6,7 @@ import hashlib
 import platform
 import shutil
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 from mlpprof.errors import DataError, UsageError
@@ -106,6 +107,11 @@ def require_folder(folder: Path) -> Path:
     """Return my_mlp.py of a folder; raise UsageError, with the command to type, if there is none."""
     file = folder / MY_MLP
     if not file.is_file():
+        near = get_close_matches(MY_MLP, [path.name for path in folder.glob("*.py")], n=1)
+        if near:
+            raise UsageError(
+                f"there is no {MY_MLP} in {folder}, but there is {near[0]}; rename it: mv {near[0]} {MY_MLP}"
+            )
         raise UsageError(
             f"there is no {MY_MLP} in {folder}; change to the folder of your workshop, or make one: "
             "mlpprof workshop new DIR"

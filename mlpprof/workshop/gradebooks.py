@@ -61,7 +61,7 @@ def points(result: Result) -> int:
 
 def otter_json(course: Course, result: Result) -> dict[str, Any]:
     """Return the results.json that Otter and Gradescope read."""
-    report = "\n".join(f"{name}: {words}" for name, words in rows(course, result))
+    report = "\n".join(f"{name}: {words}" if name else words for name, words in rows(course, result))
     return {
         "output": f"{title(course, result)}\n{report}",
         "tests": [

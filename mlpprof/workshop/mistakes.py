@@ -79,11 +79,14 @@ def _activation(network: Network) -> Activation:
 
 CORRECT = Backward()
 
+BIAS_GRADIENT = (
+    "db[l] is the sum of delta[l] over the samples (in column 0 of dW[l], if column 0 of W[l] holds the biases)"
+)
+
 GRADIENT_MISTAKES: tuple[tuple[Backward, str], ...] = (
     (
         Backward(bias=lambda delta: np.zeros(delta.shape[1])),
-        "the gradient of the biases is missing (it is 0): db[l] is the sum of delta[l] over the samples, and belongs "
-        "in column 0 of dW[l]",
+        f"the gradient of the biases is missing (it is 0): {BIAS_GRADIENT}",
     ),
     (
         Backward(bias=lambda delta: delta.mean(axis=0)),
@@ -171,8 +174,20 @@ def loss_mistakes(case: Case) -> list[tuple[float, str]]:
             _loss(replace(case, parameters=[(W, 0 * b) for W, b in case.parameters]), case.index, case.index),
             "forward leaves out the biases: Z[l] = W[l] @ A[l - 1] + b[l]",
         ),
+        *_one_bias(case),
         *_other_rows(case),
     ]
+
+
+def _one_bias(case: Case) -> Iterator[tuple[float, str]]:
+    """Yield the loss if one number takes the place of all biases of a layer."""
+    for one in (lambda b: b[0], np.sum, np.mean):
+        parameters = [(W, np.full_like(b, one(b))) for W, b in case.parameters]
+        yield (
+            _loss(replace(case, parameters=parameters), case.index, case.index),
+            "forward adds the same bias to all neurons of a layer, but each neuron has its own: Z[l] = W[l] @ A[l - 1] "
+            "+ b[l], with all n_l numbers of b[l]",
+        )
 
 
 def _other_rows(case: Case) -> Iterator[tuple[float, str]]:

@@ -29,7 +29,7 @@ from mlpprof.results.advice import Finding
 from mlpprof.workloads import Workload
 from mlpprof.workshop.check_program import counted
 from mlpprof.workshop.check_variant import ask_worker
-from mlpprof.workshop.conditions import BLOCKS, PROCEDURE
+from mlpprof.workshop.conditions import PROCEDURE
 from mlpprof.workshop.fair_play import foreign_import
 from mlpprof.workshop.right_structure import FACTS, PROGRAM, Broken, Counts, broken_fact, facts_for, number_of
 
@@ -112,7 +112,7 @@ def measure_variants(
 ) -> Measured:
     """Measure two variants on a network and its data. Raises UsageError if the pair does not make an exercise."""
     requests = [Request(str(path), trained.network, trained.source) for path in (slow, fast)]
-    race_of = race_of or (lambda versions: variant_race(versions, trained.batch, environment, blocks=BLOCKS))
+    race_of = race_of or (lambda versions: variant_race(versions, trained.batch, environment))
 
     for name, path in (("SLOW", slow), ("FAST", fast)):
         _require_own_code(name, path)
@@ -186,7 +186,7 @@ def measure_programs(
     before, after = ({name: number_of(name, counts) for name in facts_for(PROGRAM)} for counts in steps_counts)
     at_most = limits(before, after)
     seconds = (_children_s() - begun_s) / LEAST_RUNS
-    race_of = race_of or (lambda programs: ProgramRace(programs, environment, blocks=BLOCKS))
+    race_of = race_of or (lambda programs: ProgramRace(programs, environment))
     speedup = require_faster(race_of((old, new)), progress)
     findings = findings_on(Subject(str(slow), step=old.request.step, threads=environment.threads), progress)
     steps = (old.request.step or "", new.request.step or "")

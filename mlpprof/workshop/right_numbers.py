@@ -24,6 +24,7 @@ from mlpprof.model.gradcheck import (
     random_case,
 )
 from mlpprof.workshop.mistakes import (
+    BIAS_GRADIENT,
     CORRECT,
     GRADIENT_MISTAKES,
     UPDATE_MISTAKES,
@@ -102,7 +103,13 @@ def _diagnose_step(instance: Variant, case: Case) -> str | None:
     before = instance.parameters()
     held = activations_held(instance, case)
     instance.backward()
-    gradients = instance.gradients()
+    try:
+        gradients = instance.gradients()
+    except Exception as error:  # noqa: BLE001 - the learner's code may raise anything
+        return (
+            f"gradients() fails after backward ({type(error).__name__}: {one_line(error)}). Has backward computed the "
+            "gradient of every layer, from layer L down to layer 1?"
+        )
     found = _shape_problem(gradients, case)
     if found:
         return found
@@ -133,7 +140,7 @@ def _diagnose_step(instance: Variant, case: Case) -> str | None:
     if divisor is not None:
         return (
             f"the sums over the samples are divided by {divisor}, and should be divided by {len(case.index)}, the "
-            "number of samples in the batch of this check. Use self.Y.shape[1] or len(index) instead of a fixed number"
+            "number of samples in the batch of this check. Use len(index) instead of a fixed number"
         )
     if overwritten:
         layers = ", ".join(f"A[{l}]" for l in overwritten)
@@ -143,8 +150,7 @@ def _diagnose_step(instance: Variant, case: Case) -> str | None:
         )
     if _agree([(dW, 0 * db) for dW, db in gradients], [(dW, 0 * db) for dW, db in right]):
         return _with_place(
-            "only the gradient of the biases is wrong: db[l] is the sum of delta[l] over the samples, and belongs in "
-            "column 0 of dW[l]. Does your code write it?",
+            f"only the gradient of the biases is wrong: {BIAS_GRADIENT}. Does your code compute one number per neuron?",
             gradients,
             right,
         )
@@ -199,6 +205,8 @@ def _diagnose_rest(cls: type[Variant], case: Case) -> str | None:
         singly.update()
         try:
             returned = whole.train_step(case.X, case.Y, case.index)
+        except EOFError:
+            raise  # it reads from the keyboard, and the message about that says in which line
         except Exception as error:  # noqa: BLE001 - the learner's code may raise anything
             return (
                 f"train_step fails ({type(error).__name__}: {one_line(error)}), although the five methods work if they "
@@ -253,12 +261,12 @@ def _loss_problem(loss: Any, case: Case) -> str | None:
     if divisor >= 1 and np.isclose(divisor, round(divisor), rtol=1e-8):
         return (
             f"loss() divides the sum over the samples by {round(divisor)}, and should divide it by {len(case.index)}, "
-            "the number of samples in the batch of this check. Use self.Y.shape[1] or len(index) instead of a fixed "
-            "number"
+            "the number of samples in the batch of this check. Use len(index) instead of a fixed number"
         )
     return (
-        f"loss() is {float(loss):.6g}, expected was {right:.6g}, so forward or loss is wrong: Z[l] = W[l] @ "
-        "A[l - 1] + b[l] and A[l] = sigmoid(Z[l]), with one column per sample. Column 0 of the stored W[l] holds b[l]"
+        f"loss() is {float(loss):.6g}, expected was {right:.6g}, so forward or loss is wrong. If a sample is a "
+        f"column, Z[l] = W[l] @ A[l - 1] + b[l] and A[l] = {case.network.hidden}(Z[l]). If your W[l] has a column "
+        "of biases, W[l] stands for the other columns here"
     )
 
 

@@ -206,7 +206,8 @@ def _evaluation_words(counts: Counts, found: list[Operation], number: int, most:
     return (
         found[0].line,
         f"{described(found[0])} in backward evaluates the activation again",
-        "forward has stored A[l], and the derivative is A[l] * (1 - A[l]). Use derivative_from_A(A[l])",
+        "forward has already computed A[l]: keep it, and compute the derivative from it, as A[l] * (1 - A[l]) for the "
+        "sigmoid, or with derivative_from_A(A[l])",
     )
 
 

@@ -28,7 +28,7 @@ from mlpprof.data import DataSource
 from mlpprof.errors import UsageError
 from mlpprof.instrument.needed_work import needed_products
 from mlpprof.machine.blas import worker_environment
-from mlpprof.machine.limits import WORKER, Limits
+from mlpprof.machine.limits import KERNELS, WORKER, Limits, product_name, tile_names
 from mlpprof.model import Network
 from mlpprof.process import Progress, Worker, part_of
 from mlpprof.profile.request import Request
@@ -39,7 +39,7 @@ from mlpprof.workloads import resolve
 from reports.program import Program, out_option
 from reports.studies.study import FOLDER, Study
 
-BASE = "sliced"
+BASE, BASE_DTYPE = "sliced", "float32"
 RUNGS = (BASE, "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "blocked")
 
 
@@ -76,7 +76,8 @@ GRAM_OVER_DIRECT = 30.0
 class Result:
     """What was measured on one workload: the race, and the bounds in seconds on one core and on all cores.
 
-    refused: rungs that did not take part, with the reason.
+    best_s, best_all_s: the same bounds with each product at the best rate measured at its shape. refused: rungs that
+    did not take part, with the reason.
     """
 
     work: Work
@@ -85,6 +86,8 @@ class Result:
     race: Race
     bound_s: float
     bound_all_s: float
+    best_s: float
+    best_all_s: float
     refused: Mapping[str, str]
 
     def over_base(self, name: str) -> tuple[float, float]:
@@ -100,6 +103,10 @@ class Result:
         """The step time divided by the bound of the cores that the rung works on."""
         return self.step_s(name) / (self.bound_all_s if name in SHARING else self.bound_s)
 
+    def times_best(self, name: str) -> float:
+        """The step time divided by the bound with the best kernels at the shapes of its products, as above."""
+        return self.step_s(name) / (self.best_all_s if name in SHARING else self.best_s)
+
 
 def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
     """All figures, with every turn of every race, (blocks, 2); NaN where a slow rung did not race in a block."""
@@ -113,12 +120,15 @@ def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
             "goal_us": result.work.goal_us,
             "bound_one_core_s": result.bound_s,
             "bound_all_cores_s": result.bound_all_s,
+            "best_at_shapes_one_core_s": result.best_s,
+            "best_at_shapes_all_cores_s": result.best_all_s,
             "not_taking_part": result.refused,
             "rungs": [
                 {
                     "name": name,
                     "step_s": result.step_s(name),
                     "times_bound": result.times_bound(name),
+                    "times_best_at_shapes": result.times_best(name),
                     "over_sliced": result.over_base(name)[0],
                     "turns_s": [turns_s[:, i] for turns_s in result.race.turns_s],
                 }
@@ -132,8 +142,8 @@ def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 # The lower bound of a step assumes that all products run at the rate of large square ones, that samples are gathered
 # at the bandwidth of a copy through memory, that sigmoids are evaluated in their fastest form, and that calls and all
-# other arithmetic cost nothing. The roofline (`mlpprof.machine.roofline`) has a tighter bound, since it measures
-# products in the shapes of the network.
+# other arithmetic cost nothing. The second bound, beside it, differs only in the products: each runs at the best rate
+# that NumPy's BLAS or the tiles of `blocked` reached at its shape.
 
 COPY = "bandwidth_256MiB"
 FORMS = {"sigmoid": ("exp", "tanh", "expit"), "tanh": ("tanh",), "softmax": ("exp",)}
@@ -148,33 +158,47 @@ def rate_names(dtype: str) -> list[str]:
     return [f"gemm_{dtype}", COPY, *(f"{form}_{dtype}" for form in ("exp", "tanh", "expit"))]
 
 
-def measure_rates(dtypes: Sequence[str], cores: int, progress: Progress) -> Rates:
+def shape_names(network: Network, m: int, dtype: str) -> list[str]:
+    """The limits of the products that a step needs, at their shapes."""
+    blas = (product_name(dtype, *shape) for shape in needed_products(network, m))
+    return [*dict.fromkeys(blas), *tile_names(network, dtype, (m,))]
+
+
+def measure_rates(names: Sequence[str], cores: int, progress: Progress) -> Rates:
     """The rates of one process per core, added up; each process has one BLAS thread."""
     environment = worker_environment(os.environ, 1, native_blas=True)
-    names = list(dict.fromkeys(name for dtype in dtypes for name in rate_names(dtype)))
 
     def quiet(what: str, share: float) -> None:
         pass
 
     def one(reports: Progress) -> Limits:
         with Worker(WORKER, environment) as worker:
-            measured: Limits = worker.call("measure", reports, names=names)
+            measured: Limits = worker.call("measure", reports, names=list(names))
             return measured
 
     with ThreadPoolExecutor(cores) as pool:
         found = list(pool.map(one, [progress, *[quiet] * (cores - 1)]))
-    return {name: sum(limits[name]["value"] for limits in found) for name in names}
+    return {name: sum(limits[name]["value"] for limits in found) for name in names if name in found[0]}
 
 
 def best_of(measured: Sequence[Rates]) -> Rates:
     """The highest measured value of every limit, since other programs on the machine can only lower it."""
-    return {name: max(rates[name] for rates in measured) for name in measured[0]}
+    names = dict.fromkeys(name for rates in measured for name in rates)
+    return {name: max(rates[name] for rates in measured if name in rates) for name in names}
 
 
-def bound_s(network: Network, m: int, dtype: str, rates: Mapping[str, float], full_batch: bool) -> float:
-    """The least seconds that a step can take. full_batch: the batch is the whole data set, so nothing is gathered."""
+def bound_s(
+    network: Network, m: int, dtype: str, rates: Mapping[str, float], full_batch: bool, *, at_shapes: bool = False
+) -> float:
+    """The least seconds that a step can take. full_batch: the batch is the whole data set, so nothing is gathered.
+
+    at_shapes: products run at the best rate measured at their shapes, and not at that of large squares.
+    """
     n = network.layers
-    products_s = sum(2e-9 * p * k * q for p, k, q in needed_products(network, m)) / rates[f"gemm_{dtype}"]
+    products_s = 0.0
+    for p, k, q in needed_products(network, m):
+        kernels = [product_name(dtype, p, k, q, kernel) for kernel in KERNELS] if at_shapes else [f"gemm_{dtype}"]
+        products_s += 2e-9 * p * k * q / max(rates.get(name, 0.0) for name in kernels)
     gather_s = 0.0 if full_batch else 2e-9 * m * (n[0] + n[-1]) * BYTES[dtype] / rates[COPY]
     functions_s = 0.0
     for l in range(1, len(n)):
@@ -185,7 +209,7 @@ def bound_s(network: Network, m: int, dtype: str, rates: Mapping[str, float], fu
 
 
 WIDTH = max(len(name) for name in SHARING)
-HEADER = f"  {'rung':<{WIDTH}} {'step':>9} {'x bound':>8} {'over ' + BASE:>12} {'+-':>6}"
+HEADER = f"  {'rung':<{WIDTH}} {'step':>9} {'x bound':>8} {'x best':>7} {'over ' + BASE:>12} {'+-':>6}"
 
 
 def goals_text(results: Sequence[Result], one: Rates, all_: Rates, cores: int) -> str:
@@ -193,9 +217,11 @@ def goals_text(results: Sequence[Result], one: Rates, all_: Rates, cores: int) -
     lines = [
         "",
         f"limits on 1 core and on {cores} (one process a core), GFLOP/s, GB/s and Gelem/s:",
-        *(f"  {name:<18} {digits(one[name]):>7} {digits(all_[name]):>7}" for name in one),
+        *(f"  {name:<18} {digits(one[name]):>7} {digits(all_[name]):>7}" for name in one if not _is_of_shape(name)),
         "",
-        "x bound: step over the lower bound on one core, for rungs that work on all cores over that on all of them.",
+        "x bound: step over the lower bound on one core, for rungs that work on all cores over that on all of them;",
+        "all products of the bound run at the rate of large squares.",
+        "x best: the same, with each product at the best rate that NumPy's BLAS or blocked reached at its shape.",
         f"over {BASE}: paired within processes; +- is the standard error of its mean in percent.",
     ]
     for result in results:
@@ -203,10 +229,15 @@ def goals_text(results: Sequence[Result], one: Rates, all_: Rates, cores: int) -
     return "\n".join(lines) + "\n"
 
 
+def _is_of_shape(name: str) -> bool:
+    return name.split("_")[0] in KERNELS
+
+
 def _work(result: Result, cores: int) -> Iterator[str]:
     work = result.work
     yield f"{work.name} ({result.dtype}): bound {format_time(result.bound_s)} on 1 core, " + (
-        f"{format_time(result.bound_all_s)} on {cores}"
+        f"{format_time(result.bound_all_s)} on {cores}; with the best kernels at its shapes "
+        f"{format_time(result.best_s)} and {format_time(result.best_all_s)}"
     )
     yield HEADER
     for name in result.race.variants:
@@ -214,6 +245,7 @@ def _work(result: Result, cores: int) -> Iterator[str]:
         spread = "" if name == BASE or error != error else f"{100 * (error - 1):.1f}"
         yield (
             f"  {name:<{WIDTH}} {format_time(result.step_s(name)):>9} {result.times_bound(name):8.2f} "
+            f"{result.times_best(name):7.2f} "
             f"{'' if name == BASE else digits(ratio):>12} {spread:>6}"
         )
     for name, why in result.refused.items():
@@ -258,24 +290,28 @@ def measure(
     one: list[Rates] = []
     all_: list[Rates] = []
     raced: list[tuple[Work, Request, ProcessRace, dict[str, str]]] = []
-    dtypes = ("float32", "float64")
+    common = dict.fromkeys(name for dtype in BYTES for name in rate_names(dtype))
     for i, work in enumerate(works):
         part = part_of(progress, i / len(works), 1 / len(works), work.name)
         live, request, refused = _race_of(work, data, part)
+        names = [*common, *shape_names(request.network, work.batch, work.dtype or BASE_DTYPE)]
         for process in range(processes):
-            one.append(measure_rates(dtypes, 1, part_of(part, process / processes, 0.1 / processes)))
-            all_.append(measure_rates(dtypes, cores, part_of(part, (process + 0.1) / processes, 0.1 / processes)))
+            one.append(measure_rates(names, 1, part_of(part, process / processes, 0.1 / processes)))
+            all_.append(measure_rates(names, cores, part_of(part, (process + 0.1) / processes, 0.1 / processes)))
             live.run(part_of(part, (process + 0.2) / processes, 0.8 / processes))
         raced.append((work, request, live, refused))
     results = []
     for work, request, live, refused in raced:
         race = live.race()
         samples = live.described["data"]["samples"]
-        bound, bound_all = (
-            bound_s(request.network, work.batch, race.dtypes[0], best_of(rates), work.batch == samples)
+        dtype, full = race.dtypes[0], work.batch == samples
+        bound, bound_all, best, best_all = (
+            bound_s(request.network, work.batch, dtype, best_of(rates), full, at_shapes=at_shapes)
+            for at_shapes in (False, True)
             for rates in (one, all_)
         )
-        results.append(Result(work, request.network.text, race.dtypes[0], race, bound, bound_all, refused))
+        name = request.network.text
+        results.append(Result(work, name, dtype, race, bound, bound_all, best, best_all, refused))
     return results, one, all_
 
 

@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.errors import DataError
 from mlpprof.files import write_atomically
-from mlpprof.machine.roofline import Ceiling, run_bound_s
+from mlpprof.machine.roofline import Ceiling, run_bounds
 from mlpprof.process import Progress, part_of
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
@@ -241,7 +241,8 @@ def measure(progress: Progress) -> dict[str, Any]:
             part = part_of(progress, i / len(solved), 1 / len(solved), f"exercise {number}")
             run = profile(request, trained.name, settings, "python -m reports.workshop.figures", part)
             result, ceiling = run.results[0], Ceiling.of(run)
-            if ceiling is None:
+            bounds = run_bounds(run, result)
+            if ceiling is None or bounds is None:
                 raise DataError("the limits of this machine were not measured; type mlpprof calibrate, then try again")
             found["solutions"].append(
                 {
@@ -251,7 +252,7 @@ def measure(progress: Progress) -> dict[str, Any]:
                     "bytes_moved": sum(o.bytes_moved for o in result.operations),
                     "operations": sum(o.times for o in result.operations),
                     "step_s": result.step_s.low,
-                    "bound_s": run_bound_s(run, result),
+                    "bound_s": bounds.blas_s,
                 }
             )
             found["limits"] = {name: ceiling.value(name) for name in (PEAK, MEMORY, CACHE)}

@@ -3,11 +3,16 @@
 Some of the labelled submissions (`reports.workshop.submissions`) are checked with their race, as `mlpprof workshop
 check` does, on each of three settings: on one core, on two cores beside a busy program, and with the kernels of another
 CPU in OpenBLAS. Three of five are right, one has a mistake, and one is right but trains each batch three times before
-it updates, so it is too slow. A right one has to end in PASS, and the others in NOT THERE YET.
+it it updates, so it is too slow. A right one has to end in PASS, and the others in NOT THERE YET.
+
+A submission takes about three minutes. With --minutes the study can be made in pieces: the next run goes on after what
+raced.json has, if the code of the check is still the same, and otherwise begins again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import subprocess
@@ -22,8 +27,10 @@ from typing import Any
 
 import click
 
+import mlpprof
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.process import Progress, part_of
+from mlpprof.results.json import decode
 from mlpprof.workshop.check import examine, race
 from mlpprof.workshop.conditions import CLASSROOM
 from mlpprof.workshop.exercises import MY_MLP, built_in
@@ -115,13 +122,14 @@ class Ended:
 
 @dataclass(frozen=True)
 class Raced:
-    """One submission with its outcomes by setting. expected: the outcome that its label demands."""
+    """One submission with its outcomes by setting. expected: the outcome that its label demands. source: its hash."""
 
     exercise: int
     kind: str
     plant: str
     style: str
     expected: str
+    source: str
     ended: dict[str, Ended]
 
     @property
@@ -177,6 +185,21 @@ def ended(result: Result, seconds: float) -> Ended:
     return Ended(result.outcome, result.stage, ratio, target, speed.processes, seconds)
 
 
+def code_of_check() -> str:
+    """Return a hash of the code that decides how a check ends: the packages `workshop` and `compare`."""
+    package = Path(mlpprof.__file__).parent
+    files = sorted(path for name in ("compare", "workshop") for path in (package / name).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def earlier_pieces(path: Path, code: str) -> tuple[list[Raced], list[dict[str, Any]]]:
+    """Return what earlier runs with the same code have found, and their circumstances; both empty if there is none."""
+    document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if document.get("code") != code:
+        return [], []
+    return decode(list[Raced], document["submissions"]), [*document["earlier"], document["circumstances"]]
+
+
 def run(
     count: int,
     seed: int,
@@ -185,26 +208,40 @@ def run(
     keep: Callable[[Outcome], object],
     ask: Callable[[Submission, Progress], Ended],
     settings: Mapping[str, Callable[[], AbstractContextManager[None]]],
+    known: Sequence[Raced] = (),
 ) -> Outcome:
-    """Check so many submissions on each setting. ask: checks one. keep: gets what there is after each of them."""
+    """Check so many submissions on each setting, apart from those that are known.
+
+    ask: checks one. keep: gets what there is after each of them.
+    """
     is_over, outcome, everything = over_after(minutes), Outcome(), chosen(count, seed)
+    known_by_source = {one.source: one for one in known}
     share = 1 / (len(everything) * len(settings))
     for done, submission in enumerate(everything):
+        source = hashlib.sha256(f"{submission.exercise} {submission.source}".encode()).hexdigest()
+        if source in known_by_source:
+            outcome.results.append(known_by_source[source])
+            continue
         if is_over():
-            break
+            continue  # known ones may follow
         plant, found = submission.plant, dict[str, Ended]()
         for name, setting in settings.items():
             before = done / len(everything) + share * len(found)
             with setting():
                 found[name] = ask(submission, part_of(progress, before, share, f"submission {done + 1}, {name}"))
         expected = "pass" if plant.is_right else "fail"
-        outcome.results.append(Raced(submission.exercise, plant.kind, plant.name, submission.style, expected, found))
+        outcome.results.append(
+            Raced(submission.exercise, plant.kind, plant.name, submission.style, expected, source, found)
+        )
         keep(outcome)
     return outcome
 
 
-def table(outcome: Outcome, settings: Sequence[str]) -> str:
-    """The figures as Markdown: what all outcomes have in common, then a row for each submission."""
+def table(outcome: Outcome, settings: Sequence[str], earlier: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The figures as Markdown: what all outcomes have in common, then a row for each submission.
+
+    earlier: the circumstances of the earlier pieces of the study.
+    """
     results = outcome.results
     same = sum(len(set(one.outcomes)) == 1 for one in results)
     opposite = sum({"pass", "fail"} <= set(one.outcomes) for one in results)
@@ -223,7 +260,13 @@ def table(outcome: Outcome, settings: Sequence[str]) -> str:
         for one in results
     ]
     lines += markdown_table(("submission", "exercise", "expected", *settings), rows, words=3)
+    lines += ["", *(_piece(one) for one in earlier)] if earlier else []
     return "\n".join(lines) + "\n"
+
+
+def _piece(circumstances: Mapping[str, Any]) -> str:
+    words = "An earlier piece: begun {begun}, {minutes:g} min, load {load_before:g} before, {load_after:g} after."
+    return words.format_map(circumstances)
 
 
 def _cell(one: Ended) -> str:
@@ -238,15 +281,17 @@ def _cell(one: Ended) -> str:
 @minutes_option("submission")
 @out_option(FOLDER, "raced.md and raced.json")
 def main(sample: int, seed: int, minutes: float | None, out: Path) -> None:
-    """Check labelled submissions, with their race, on three machine settings."""
-    study = Study.begin("raced", out)
+    """Check labelled submissions, with their race, on three machine settings; go on where an earlier run stopped."""
+    study, code = Study.begin("raced", out), code_of_check()
+    known, earlier = earlier_pieces(out / "raced.json", code)
 
     def written(outcome: Outcome) -> tuple[str, dict[str, Any]]:
-        document = {"schema": 1, "submissions": [asdict(one) for one in outcome.results]}
-        return study.keep(table(outcome, list(SETTINGS)), document, "reports.workshop")
+        done = [asdict(one) for one in outcome.results]
+        document = {"schema": 1, "code": code, "submissions": done, "earlier": earlier}
+        return study.keep(table(outcome, list(SETTINGS), earlier), document, "reports.workshop")
 
     with progress_bar() as progress:
-        outcome = run(sample, seed, minutes, progress, written, checked, SETTINGS)
+        outcome = run(sample, seed, minutes, progress, written, checked, SETTINGS, known)
     text, _ = written(outcome)
     click.echo(text, nl=False)
 

@@ -21,11 +21,10 @@ variant gains.
 import numpy as np
 
 from mlpprof.engines.numba_passes import (
-    COMPILE,
     activate,
+    add_up_and_descend,
     backward_above,
     cost,
-    descend,
     forward_above,
     padded,
     settings,
@@ -39,20 +38,6 @@ EXTRA = "compiled"
 
 ROWS = 500
 TAKE, DESCEND = 1, 2
-
-
-@COMPILE
-def add_up_and_descend(gradients, workers, theta, velocity, start, end, weights, optimizer):
-    """Update theta[start:end] with the sum of the workers' gradients; only theta[:weights] is penalized."""
-    rate, momentum, l1, l2, one, zero = optimizer
-    g = gradients[0, start:end]
-    for k in range(1, workers):
-        more = gradients[k, start:end]
-        for i in range(g.size):
-            g[i] += more[i]
-    cut = max(start, min(weights, end))
-    descend(theta[start:cut], velocity[start:cut], g[: cut - start], one, rate, momentum, l1, l2)
-    descend(theta[cut:end], velocity[cut:end], g[cut - start :], one, rate, momentum, zero, zero)
 
 
 def views(block, sizes):
@@ -144,10 +129,8 @@ class Worker:
 
     def descend(self, workers):
         """Add up the gradients of the first `workers` workers for this worker's piece of theta, and update it."""
-        size = self.theta.size
-        start, end = size * self.k // workers, size * (self.k + 1) // workers
-        state = self.gradients_of_all, workers, self.theta, self.velocity
-        add_up_and_descend(*state, start, end, self.weights, self.optimizer)
+        part = self.k, workers
+        add_up_and_descend(self.gradients_of_all, part, self.theta, self.velocity, self.weights, self.optimizer)
 
     def compile(self, X, Y, index):
         """Compile all functions for this network and precision, without changing a weight."""
@@ -155,7 +138,7 @@ class Worker:
         self.forward()
         self.loss()
         self.backward()
-        add_up_and_descend(self.gradients_of_all, 1, self.theta, self.velocity, 0, 0, 0, self.optimizer)
+        add_up_and_descend(self.gradients_of_all, (0, 1), self.theta[:0], self.velocity[:0], 0, self.optimizer)
 
 
 class MLP(Worker):

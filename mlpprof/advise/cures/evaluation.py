@@ -6,6 +6,7 @@ The rest of the loop stays as it is: comparing labels, counting, collecting.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,57 @@ def forward_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
             cures = (_cure(samples, call, taken, place, head, statement, code) for samples in layouts)
             return tuple(cure for cure in cures if cure is not None)
     return ()
+
+
+def answers_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
+    """The edit that takes the largest output of all samples at once, where the network has been called before the loop.
+
+    The loop goes over the answers: in `for i in range(n)`, `np.argmax(outputs[i])` becomes `answers[i]`.
+    """
+    code = RecordedCode(graph)
+    statement, head = _head(loop, code)
+    if statement is None or head is None or not loop.turns or not _may_be_run_twice(head.iter):
+        return ()
+    if any(event.is_own for event in loop.turns[0]):
+        return ()  # the call may change what the loop goes over
+    variables = {one.id for one in ast.walk(head.target) if isinstance(one, ast.Name)}
+    for event in loop.turns[0]:
+        node = code.node(event)
+        row = event.operands[0] if event.operands else None
+        if not isinstance(node, ast.Call) or not isinstance(row, np.ndarray) or row.ndim != 1:
+            continue
+        match node:
+            case ast.Call(func=ast.Attribute(attr="argmax"), args=[argument], keywords=[]):
+                every = _all_of(argument, head, variables)
+            case _:
+                continue
+        # a list that the text makes would be a second loop, and what the loop changes has no answer before it
+        if every is None or every.startswith("[") or _changes(statement, every, code):
+            continue
+        edits = Edits(code)
+        all_names, one_name = (edits.fresh_name(name, code.file(statement)) for name in ("answers", "answer"))
+        edits.insert_before(statement, f"{all_names} = {code.text(node.func)}({every}, axis=1)")
+        if isinstance(argument, ast.Subscript):
+            edits.replace(node, f"{all_names}[{code.text(argument.slice)}]")
+        else:
+            edits.replace(node, one_name)
+            edits.replace(head.target, f"{one_name}, ({code.text(head.target).strip('()')})")
+            edits.replace(head.iter, f"zip({all_names}, {code.text(head.iter)})")
+        cure = edits.cure()
+        return (cure,) if cure is not None else ()
+    return ()
+
+
+def _changes(statement: ast.stmt, text: str, code: RecordedCode) -> bool:
+    """Whether a statement gives what an expression reads, or an item of it, another value."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            stored: ast.expr = node
+            while isinstance(stored, ast.Subscript):
+                stored = stored.value
+            if re.search(rf"(?<![\w.]){re.escape(code.text(stored))}\b", text):
+                return True
+    return False
 
 
 def _cure(

@@ -304,7 +304,16 @@ class _Search:
                 if not is_reduced:
                     self._number(operand)
             elif isinstance(node, ast.BinOp) and _is_wide_integer(value):
-                self.changes.astype[operand] = None
+                changed = self.changes.single if self._is_given(operand) else self.changes.astype
+                changed[operand] = None
+
+    def _is_given(self, node: ast.expr) -> bool:
+        """Whether it is a parameter, which other calls may give a number that has no `astype`."""
+        scope = self.bindings.scope(node)
+        has_name = self._aliases.get(self.bindings.files[node]) is not None
+        if not isinstance(scope, ast.FunctionDef) or not isinstance(node, ast.Name):
+            return False
+        return has_name and any(isinstance(one, ast.arg) and one.arg == node.id for one in ast.walk(scope.args))
 
     def _is_only_compared(self, event: Event) -> bool:
         """Whether the result is only compared with something, as the random numbers of a dropout mask."""
@@ -475,9 +484,25 @@ class _Search:
         is_unpacked = bool(binding.path) and not any(path) and isinstance(binding.node, ast.Assign)
         if is_exact and is_unpacked and isinstance(binding.target, ast.Name) and self._is_foreign(binding.value):
             assert isinstance(binding.node, ast.Assign)
-            self.changes.after.setdefault(binding.node, {})[binding.target.id] = None
+            if binding.target.id not in self._converted_after(binding.node):
+                self.changes.after.setdefault(binding.node, {})[binding.target.id] = None
             return
         self._follow(binding.value, (*binding.path, *path), is_exact)
+
+    def _converted_after(self, statement: ast.stmt) -> set[str]:
+        """The names that the statements right after one convert, as `X = X.astype(...)`: their dtype is changed."""
+        block = getattr(self.bindings.parents.get(statement), "body", [])
+        found = set[str]()
+        for later in block[block.index(statement) + 1 :] if statement in block else ():
+            match later:
+                case ast.Assign(
+                    targets=[ast.Name(id=name)],
+                    value=ast.Call(func=ast.Attribute(value=ast.Name(id=source), attr="astype")),
+                ) if name == source:
+                    found.add(name)
+                case _:
+                    break
+        return found
 
     def _takes_part(self, node: ast.Subscript, key: ast.expr) -> bool:
         """Whether an item is a part of an array, and not an element of a list."""

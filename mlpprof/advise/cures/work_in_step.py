@@ -96,7 +96,7 @@ def unread_numbers(graph: Graph) -> Iterator[UnreadNumber]:
             case ast.Assign(targets=[ast.Attribute(value=ast.Name(), attr=attribute) as target]):
                 name, is_later = code.text(target), None if _is_read_anywhere(attribute, code) else False
             case ast.Return():
-                name, is_later = code.text(value), False if _is_dropped_by_callers(statement, code) else None
+                name, is_later = code.text(value), False if is_dropped_by_callers(statement, code) else None
             case _:
                 continue
         if is_later is not None and has_no_effect_but_its_value(value, code):
@@ -117,17 +117,17 @@ def _is_read_anywhere(attribute: str, code: RecordedCode) -> bool:
                     return True
             case ast.AugAssign(target=ast.Attribute(attr=name)) if name == attribute:
                 return True
-    return _is_named_by_importers(attribute, code)
+    return is_named_by_importers(attribute, code)
 
 
-def _is_named_by_importers(name: str, code: RecordedCode) -> bool:
+def is_named_by_importers(name: str, code: RecordedCode) -> bool:
     """Whether a file that the run did not import, but that imports a file of the program, mentions a name."""
     files = {code.file(module) for module in code.modules}
     mention = re.compile(rf"\b{re.escape(name)}\b")
     return any(mention.search(text) for text in code.texts_of_importers(files))
 
 
-def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
+def is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
     """Whether all calls of the function are statements of their own, so that nothing reads what it returns."""
     function = code.scope(statement)
     if not isinstance(function, ast.FunctionDef):
@@ -143,7 +143,7 @@ def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
         isinstance(call, ast.Call) and call.func is use and isinstance(code.parent(call), ast.Expr)
         for use, call in zip(uses, calls, strict=True)
     )
-    return bool(uses) and is_called_alone and not _is_named_by_importers(function.name, code)
+    return bool(uses) and is_called_alone and not is_named_by_importers(function.name, code)
 
 
 def is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool | None:
@@ -151,7 +151,7 @@ def is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool 
     scope = code.scope(statement)
     loop = next((one for one in code.around(statement) if isinstance(one, ast.For | ast.While)), None)
     everywhere = [scope] if not isinstance(scope, ast.Module) else list(code.modules)
-    if isinstance(scope, ast.Module) and _is_named_by_importers(name, code):
+    if isinstance(scope, ast.Module) and is_named_by_importers(name, code):
         return None
     held = {*ast.walk(loop)} if loop is not None else {*ast.walk(scope)}
     is_later = False

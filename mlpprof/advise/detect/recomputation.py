@@ -49,13 +49,27 @@ def detect(graph: Graph) -> list[Candidate]:
 def _within_a_step(graph: Graph) -> list[Candidate]:
     repeats = repeats_of(graph)
     in_second_pass = frozenset(index for one in second_passes(graph, repeats) for index in one.covers)
+    outer = [one for one in _outermost(repeats, graph) if one.again.index not in in_second_pass]
+    stuck = {one.again.index for one in outer if _hides_its_parts(one, outer, graph)}
+    if stuck:
+        rest = [pair for pair in repeats if pair[0].index not in stuck]
+        outer = [one for one in _outermost(rest, graph) if one.again.index not in in_second_pass]
     by_place: dict[tuple[str, int, str], list[Repeat]] = defaultdict(list)
-    for one in _outermost(repeats, graph):
-        if one.again.index not in in_second_pass:
-            site = graph.site(one.again)
-            by_place[site.file, site.line, _what(one.again)].append(one)
-    pairs = [(one.again, one.first) for of_place in by_place.values() for one in of_place]
+    for one in outer:
+        site = graph.site(one.again)
+        by_place[site.file, site.line, _what(one.again)].append(one)
+    pairs = [(one.again, one.first) for one in outer]
     return [_candidate(of_place, pairs, graph) for of_place in by_place.values()]
+
+
+def _hides_its_parts(one: Repeat, repeats: list[Repeat], graph: Graph) -> bool:
+    """Whether an expression cannot be edited but has repeats within it that perhaps can.
+
+    In `sigmoid(z) * (1 - sigmoid(z))`, a loss may have computed `1 - A` before, in a function that keeps nothing.
+    """
+    if not one.parts or not _is_arithmetic(one.again):
+        return False
+    return not cures([(one.again, one.first)], [(each.again, each.first) for each in repeats], graph)
 
 
 def _candidate(repeats: list[Repeat], pairs: list[tuple[Event, Event]], graph: Graph) -> Candidate:

@@ -62,6 +62,7 @@ from mlpprof.advise.loops import loop_seconds
 from mlpprof.advise.masks import mask_stores, random_masks, where_as_index, zeros_by_mask
 from mlpprof.advise.off_blas import off_blas
 from mlpprof.advise.outer_broadcast import broadcasts
+from mlpprof.advise.rows_one_by_one import reduction_of_rows
 from mlpprof.advise.summed_products import outer_sums, summed_products
 from mlpprof.instrument.numpy_costs import ARITHMETIC
 from mlpprof.instrument.rewriting import Site
@@ -84,6 +85,8 @@ def _slow_calls(graph: Graph) -> list[Candidate]:
     """One candidate for each line and flaw."""
     by_place: dict[tuple[str, int, str], list[tuple[Event, FasterForm, tuple[float, float]]]] = defaultdict(list)
     for event in graph.turn:
+        if reduction_of_rows(event, graph) is not None:
+            continue  # the list goes, because one call reduces all rows
         for other in _faster_forms(event):
             saved = _saved_by_call(event, other, graph)
             if saved[1] > 0:

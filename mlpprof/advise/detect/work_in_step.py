@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, edit_in_words, facts, indices
+from mlpprof.advise.cures.shown_attributes import shown_attributes, under_the_tests
 from mlpprof.advise.cures.work_in_step import after_the_loop, cure, rarely_read, unread_numbers, without
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.recorded_code import code_of
@@ -27,7 +28,13 @@ Weights = tuple[frozenset[int], frozenset[int]]
 
 def detect(graph: Graph) -> list[Candidate]:
     """Calls that print or write, and calls with products whose results reach no parameter."""
-    return [*_printing(graph), *_evaluations(graph), *_rarely_read(graph), *_unread_numbers(graph)]
+    return [
+        *_printing(graph),
+        *_evaluations(graph),
+        *_rarely_read(graph),
+        *_shown_attributes(graph),
+        *_unread_numbers(graph),
+    ]
 
 
 def _unread_numbers(graph: Graph) -> Iterator[Candidate]:
@@ -64,14 +71,15 @@ def _rarely_read(graph: Graph) -> Iterator[Candidate]:
         head = one.events[0]
         edit = cure(one, graph)
         place = graph.place(graph.site(head))
-        readers = ", ".join(str(reader.lineno) for reader in one.readers)
+        file = graph.site(head).file
+        readers = " or ".join(graph.place_of_line(file, reader.lineno).words for reader in one.readers)
         (name,) = (ast.unparse(target) for target in one.statement.targets)
-        words = f"compute `{name}` of {place} only if the test of line {readers} is true."
+        words = f"compute `{name}` of {place} only if the test of {readers} is true."
         yield Candidate(
             category="work-in-step",
             site=graph.site(head),
-            title=f"`{graph.text(head, 50)}` is computed in every step, and read only where line {readers} is true",
-            why=f"Nothing but the statements under the test of line {readers} reads `{name}`. They did not run in the "
+            title=f"`{graph.text(head, 50)}` is computed in every step, and read only where {readers} is true",
+            why=f"Nothing but the statements under the test of {readers} reads `{name}`. They did not run in the "
             "recorded steps.",
             cure=edit_in_words(edit, words),
             cures=(edit,) if edit is not None else (),
@@ -79,6 +87,31 @@ def _rarely_read(graph: Graph) -> Iterator[Candidate]:
             measured="the time of the expression in the step",
             covers=indices(one.events),
             related=(),
+            evidence=facts(head, len(one.events)),
+        )
+
+
+def _shown_attributes(graph: Graph) -> Iterator[Candidate]:
+    """Losses that a method stores in every step, and that only some steps show."""
+    for one in shown_attributes(graph):
+        edit = under_the_tests(one, graph)
+        head = max(one.events, key=lambda event: graph.seconds([event]))
+        site = graph.site(one.events[0])
+        code = code_of(graph)
+        readers = [graph.place_of_line(code.file(reader), reader.lineno) for reader in one.readers]
+        tests = " or ".join(reader.text for reader in readers)
+        yield Candidate(
+            category="work-in-step",
+            site=site,
+            title=f"`{one.name}` is computed in every step, and read only where the test in {tests} is true",
+            why=f"Only the statements under that test read `{one.name}`. They did not run in the recorded step.",
+            cure=edit_in_words(
+                edit, f"compute `{one.name}` of {graph.place(site)} only if the test in {tests} is true."
+            ),
+            cures=(edit,) if edit is not None else (),
+            saved_s=around(graph.seconds(one.events)),
+            measured="the time of the expressions in the step",
+            covers=indices(one.events),
             evidence=facts(head, len(one.events)),
         )
 

@@ -73,12 +73,15 @@ def applied(sources: Sources, cures: Iterable[Cure]) -> dict[str, str]:
     return texts
 
 
-def diff(before: Sources, after: Sources, shown: Callable[[str], str]) -> str:
-    """A unified diff that `git apply` takes. shown: the path of a file as it stands in the diff, without 'a/'."""
+def diff(before: Sources, after: Sources, shown: Callable[[str], str], line_end: Callable[[str], str]) -> str:
+    """A unified diff that `git apply` takes. shown: the path of a file as it stands in the diff, without 'a/'.
+
+    line_end: what ends the lines of a file where it is stored; the texts have plain ones.
+    """
     parts = []
     for file, text in after.items():
-        name = shown(file)
-        old, new = lines_of(before[file]), lines_of(text)
+        name, end = shown(file), line_end(file)
+        old, new = ([line.replace("\n", end) for line in lines_of(one)] for one in (before[file], text))
         for line in difflib.unified_diff(old, new, f"a/{name}", f"b/{name}"):
             parts.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
     return "".join(parts)

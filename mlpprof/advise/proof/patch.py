@@ -86,6 +86,11 @@ def undo(program: str | None = None) -> list[str]:
     return [one.path for one in kept]
 
 
+def line_end(path: str) -> str:
+    """What ends the lines of a source file, so that a patch holds the same; a file of a git ref may not be there."""
+    return _read(Path(path)).newline if Path(path).is_file() else "\n"
+
+
 @dataclass(frozen=True)
 class _Text:
     """A source file's text with plain line ends, and how it is stored."""

@@ -22,6 +22,7 @@ from mlpprof.advise.editing.cure import Cure, applied, diff
 from mlpprof.advise.find import Analysis
 from mlpprof.advise.proof.around import Executed, Outcome, lines_before_and_after, outcome
 from mlpprof.advise.proof.notebooks import cured_file, is_notebook, moved_loop
+from mlpprof.advise.proof.patch import line_end
 from mlpprof.compare.same_training import STEPS, same_training
 from mlpprof.errors import MlpprofError
 from mlpprof.process import Progress
@@ -204,7 +205,7 @@ class Prover:
             training=training,
             cures=tried,
             files=tuple(ChangedFile(path, before[path], text) for path, text in changed.items()),
-            patch=diff(before, changed, shown) if is_proven else "",
+            patch=diff(before, changed, shown, line_end) if is_proven else "",
             rounds=rounds,
             notes=tuple(notes),
             epoch_s=(epoch_s, later.unit_s) if epoch_s is not None and later is not None else None,

@@ -191,7 +191,7 @@ def _roofline(measured: tuple[Measured, ...], width: int, verbose: bool, single:
     for one in measured:
         far = distance(one.run, one.result)
         if far is not None:
-            rows.append((batch_text(one.result), "", f"{far.sentence} (minimum {format_time(far.bound_s)})."))
+            rows.append((batch_text(one.result), "", f"{far.sentence}. {far.minimum}"))
         if one.result.uncounted:
             rows.append((batch_text(one.result), "warning", f"not counted: {', '.join(one.result.uncounted)}"))
     if not is_known:

@@ -1,0 +1,135 @@
+"""A loss that a method stores in an attribute in every step, and that only statements under a false test read.
+
+The statement moves under the test, to where the attribute is read, if what it computes from is the same there.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlpprof.advise.cures.work_in_step import NUMBER, READING_ALL, is_dropped_by_callers, is_named_by_importers
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.no_effect import HARMLESS, has_no_effect_but_its_value
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
+from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import Event
+
+
+@dataclass(frozen=True)
+class ShownAttribute:
+    """A statement that gives an attribute a number. readers: the `if` statements in which alone it is read.
+
+    returns: statements that return it to callers which drop it.
+    """
+
+    statement: ast.Assign
+    name: str
+    readers: list[ast.If]
+    returns: list[ast.Return]
+    events: list[Event]
+
+
+def shown_attributes(graph: Graph) -> Iterator[ShownAttribute]:
+    """The numbers of the last step in attributes that only tests which were false would have shown."""
+    code = code_of(graph)
+    seen: set[ast.AST] = set()
+    for event in graph.last:
+        node = code.node(event) if isinstance(event.result, NUMBER) else None
+        statement = code.statement(node) if node is not None else None
+        if statement in seen or not isinstance(statement, ast.Assign):
+            continue
+        seen.add(statement)
+        match statement.targets:
+            case [ast.Attribute(value=ast.Name(), attr=attribute)]:
+                pass
+            case _:
+                continue
+        reads = _reads(attribute, code)
+        if reads is None or not has_no_effect_but_its_value(statement.value, code):
+            continue
+        returns = [one for read in reads if isinstance(one := code.parent(read), ast.Return)]
+        shown = [read for read in reads if code.parent(read) not in returns]
+        readers = list(dict.fromkeys(one for read in shown if (one := _reader(read, statement, code)) is not None))
+        is_shown = bool(readers) and all(_reader(read, statement, code) is not None for read in shown)
+        if is_shown and all(is_dropped_by_callers(one, code) for one in returns):
+            nodes = {*ast.walk(statement.value)}
+            events = [one for one in graph.last if code.node(one) in nodes]
+            yield ShownAttribute(statement, code.text(statement.targets[0]), readers, returns, events)
+
+
+def _reads(attribute: str, code: RecordedCode) -> list[ast.Attribute] | None:
+    """Where the program reads an attribute; None if other code may, or if the program changes it in place."""
+    found = []
+    for node in code.nodes:
+        match node:
+            case ast.AugAssign(target=ast.Attribute(attr=name)) if name == attribute:
+                return None
+            case ast.Constant(value=str(name)) if name == attribute:
+                return None
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name in READING_ALL:
+                return None
+            case ast.Attribute(attr=name, ctx=ast.Load()) if name == attribute:
+                found.append(node)
+    return found if found and not is_named_by_importers(attribute, code) else None
+
+
+def _reader(read: ast.Attribute, statement: ast.Assign, code: RecordedCode) -> ast.If | None:
+    """The `if` statement in a loop that a read stands under, of which the last step has run nothing."""
+    way = [read, *code.around(read)]
+    reader = next((one for one in way if isinstance(one, ast.If)), None)
+    loop = next((one for one in way if isinstance(one, ast.For | ast.While)), None)
+    if reader is None or loop not in way[way.index(reader) :] or reader.orelse or statement in way:
+        return None
+    if not any(one in reader.body for one in way):
+        return None
+    nodes = {one for part in reader.body for one in ast.walk(part)}
+    sites = {event.site for event in code.graph.last} | code.graph.trace.singles.keys()
+    sites |= {site for event in code.graph.last for site in event.singles}
+    return reader if not any(code.node_at(site) in nodes for site in sites) else None
+
+
+def under_the_tests(one: ShownAttribute, graph: Graph) -> Cure | None:
+    """The statement under the tests of those that read the attribute; None if it would compute something else there."""
+    code = code_of(graph)
+    value, owner = one.statement.value, one.statement.targets[0]
+    assert isinstance(owner, ast.Attribute)
+    function = code.scope(one.statement)
+    is_method = isinstance(function, ast.FunctionDef) and code.owner(function) is not None
+    readers = [code.scope(reader) for reader in one.readers]
+    is_of_one_class = all(
+        isinstance(each, ast.FunctionDef) and code.owner(each) is code.owner(function) for each in readers
+    )
+    if not is_method or not is_of_one_class or not _reads_only(value, code.text(owner.value), code):
+        return None
+    read = {node.attr for node in ast.walk(value) if isinstance(node, ast.Attribute)}
+    stores = [node for node in code.nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    makers = [code.scope(node) for node in stores if node.attr in read]
+    if not all(each is function or getattr(each, "name", "") == "__init__" for each in makers):
+        return None
+    used = {array.root for event in one.events for array in event.inputs if array.is_array}
+    last = max(event.index for event in one.events)
+    if any(event.index > last and used & {*event.writes} for event in graph.last):
+        return None
+    edits = Edits(code)
+    edits.remove(one.statement)
+    for each in one.returns:
+        edits.replace_statement(each, "return")
+    for reader in one.readers:
+        edits.insert_before(reader.body[0], code.text_of(one.statement))
+    return edits.cure()
+
+
+def _reads_only(value: ast.expr, owner: str, code: RecordedCode) -> bool:
+    """Whether an expression reads only attributes of one object, and the names of modules and of built-in functions."""
+    for node in ast.walk(value):
+        if not isinstance(node, ast.Name) or node.id == owner:
+            continue
+        above = code.parent(node)
+        is_module = isinstance(above, ast.Attribute) and node.id in (code.numpy_name(code.file(node)), "math")
+        is_builtin = isinstance(above, ast.Call) and above.func is node and node.id in HARMLESS
+        if not is_module and not is_builtin:
+            return False
+    return True

@@ -1,0 +1,78 @@
+"""Whether a team or a single worker makes the next steps: the team, unless it was measured to be slower.
+
+A team is slow beside other programs: all workers wait for the one that has no core. How slow depends on those programs,
+and changes while they come and go. So the steps are made in blocks of some milliseconds, and the clock decides. A
+single worker is timed once. The team goes on as long as its steps are shorter than that. When they are not, the single
+worker makes some blocks, and then the team gets another try. Each time that it fails, the blocks until the next try
+double, so that tries take little time beside a program that stays.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+BLOCK_S = 0.02
+"""A block has as many steps as take about this time, so that a short disturbance decides little."""
+GROWTH = 8
+"""A block has at most this many times as many steps as the one before."""
+LONGEST_PAUSE = 32
+"""The single worker makes at most this many blocks before the team gets another try."""
+
+Steps = Callable[[int, int], None]
+"""steps(first, end): make these steps."""
+
+
+class Pace:
+    """The choice for steps of one kind, such as those of one batch size. clock: for tests."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._team, self._alone = _Worker(), _Worker()
+        self._pause = self._left = 0
+
+    def run(self, steps: int, team: Steps, alone: Steps) -> None:
+        """Make steps 0..steps, each once and in order."""
+        done = 0
+        while done < steps:
+            if self._left > 0:
+                self._left -= 1
+                done = self._block(self._alone, alone, done, steps)
+                continue
+            done = self._block(self._team, team, done, steps)
+            if math.isinf(self._team.step_s):
+                continue
+            if math.isinf(self._alone.step_s):
+                self._left = 1
+            elif self._team.step_s < self._alone.step_s:
+                self._pause = 0
+            else:
+                self._pause = self._left = min(LONGEST_PAUSE, 2 * self._pause or 1)
+
+    def _block(self, worker: _Worker, make: Steps, done: int, steps: int) -> int:
+        end = min(steps, done + worker.count)
+        begun = self._clock()
+        make(done, end)
+        worker.took(end - done, self._clock() - begun, end - done == steps)
+        return end
+
+
+class _Worker:
+    """The steps of the next block, and the seconds per step of the last block that counts."""
+
+    def __init__(self) -> None:
+        self.count, self.step_s = 1, math.inf
+        self._begun = False
+
+    def took(self, steps: int, block_s: float, is_all: bool) -> None:
+        """Keep the time of a block. is_all: whether it has all steps of a call of `run`.
+
+        Another short block does not count, since waking the team takes longer than some steps.
+        """
+        if self._begun:  # the first block may have been compiled
+            step_s = max(block_s / steps, 1e-9)
+            if is_all or block_s >= BLOCK_S / 4:
+                self.step_s = step_s
+            self.count = max(1, min(GROWTH * self.count, int(BLOCK_S / step_s)))
+        self._begun = True
