@@ -190,6 +190,9 @@ MOST_LINES = 4
 LEAST_BYTES, LEAST_BYTES_OF_GATHER = 64 * 1024, 1024 * 1024
 """Smaller results, and smaller gathers, are not considered: the allocator keeps their memory."""
 
+WORTH_A_CLASS = 0.1
+"""The patch adds a class for kept arrays, and calls in the place of formulas, only for this share of the step."""
+
 FRESH_INDICES = 16
 """A gather is performed again with so many different index arrays, so that its rows are not in cache."""
 
@@ -299,9 +302,10 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
     replaced = [
         event for part in parts for one in part.updates if isinstance(one.statement, ast.Assign) for event in one.events
     ]
-    written = kept_results(events, LEAST_BYTES, graph) if edit is None else None
-    least_lost_s, most_lost_s = more_faults_s(replaced, graph) if replaced else (0.0, 0.0)
     low, high = total(part.saved for part in parts)
+    is_worth_a_class = (low + high) / 2 >= WORTH_A_CLASS * graph.step_s
+    written = kept_results(events, LEAST_BYTES, graph) if edit is None and is_worth_a_class else None
+    least_lost_s, most_lost_s = more_faults_s(replaced, graph) if replaced else (0.0, 0.0)
     return Candidate(
         category="temporaries",
         site=whole,
