@@ -65,7 +65,7 @@ REPORTS = (
         "mlpprof ladder --data {data} --batch 20000 --processes 6 -o reports/ladder/ladder-20000.png",
         7,
     ),
-    Report("peers", "mlpprof peers", 40),
+    Report("peers", "mlpprof peers", 45),
     Report("reproduce", "mlpprof reproduce --data {data}", 22),
     Report("goals", "python -m reports.studies.goals --data {data} --processes 2", 8),
     Report("shapes", "python -m reports.studies.shapes", 5),
@@ -76,11 +76,7 @@ REPORTS = (
     Report("advice", "python -m reports.studies.advice --data {data}", 3),
     Report("advise-page", "mlpprof advise naive -o reports/advise/naive.html", 0.3),
     Report("notebook", "python -m reports.build_notebook reports/notebook.md reports/notebook.ipynb", 1),
-    Report("mutants", "python -m reports.advise.mutants --sample 600 --seed 53 --minutes 11", 11),
-    Report("opt95", "python -m reports.advise.opt95 --seed 1 --minutes 10", 11),
-    Report("calibration", "python -m reports.advise.calibration --seed 5 --minutes 10", 10),
     Report("submissions", "python -m reports.workshop.submissions --minutes 6", 6),
-    Report("sweep-kills", "python -m reports.studies.sweep_kills --cells 200", 4),
 )
 """The reports in the order in which they are made."""
 
