@@ -13,6 +13,7 @@ from mlpprof.report.numbers import (
     format_number,
     format_percent,
     format_range,
+    format_ratio,
     format_size,
     format_time,
     plain,
@@ -51,6 +52,11 @@ def test_a_time_reads_back_within_half_a_unit_of_its_third_digit(seconds):
 def test_three_digits_are_never_written_with_an_exponent(value):
     assert "e" not in digits(value)
     assert float(digits(value).replace(",", "")) == pytest.approx(value, rel=0.0051)
+
+
+def test_an_interval_that_says_nothing_is_left_out():
+    assert format_ratio(0.6734, 0.5, 0.9) == "0.673 (0.500–0.900)"
+    assert format_ratio(0.6734, 1e-5, 4e4) == "about 0.673"
 
 
 def test_a_range_is_in_one_unit():

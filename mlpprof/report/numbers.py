@@ -11,6 +11,9 @@ UNKNOWN = "–"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 """It keeps words on one line while `textwrap` folds a text; afterwards a plain blank replaces it."""
 
+MOST_SPREAD = 100.0
+"""An interval whose ends differ by more than this factor is from too few measurements to be worth reading."""
+
 _TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTE_UNITS = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -127,7 +130,9 @@ def interval_text(low_s: float | None, high_s: float | None) -> str:
 
 
 def format_ratio(ratio: float, low: float, high: float) -> str:
-    """A ratio with its interval: '1.19 (1.15–1.24)'."""
+    """A ratio with its interval, '1.19 (1.15–1.24)', or 'about 1.19' where too little was measured for an interval."""
+    if high > MOST_SPREAD * low:
+        return f"about {digits(ratio)}"
     return f"{digits(ratio)} ({digits(low)}–{digits(high)})"
 
 
