@@ -112,7 +112,7 @@ def _does(one: StatementTime, watched: Watched | None, graph: Graph, around: Sta
 
 
 def _is_around(one: StatementTime, around: StatementTime | None) -> bool:
-    """Whether the steps run in a statement, if that is a loop: its time is then that of its header."""
+    """Whether a statement contains the steps, if it is a loop. Its own time is then only that of its header."""
     return one.times > 1 or (around is not None and one.place == around.place)
 
 

@@ -115,12 +115,15 @@ REDUCTIONS = frozenset(("sum", "mean", "max", "min", "prod", "std", "var", "argm
 """Functions of NumPy that give one number for every row with `axis=1`."""
 
 BUILT_IN = frozenset(("sum", "max", "min"))
-"""Those of them that Python has too."""
+"""Python has built-in functions with these names too."""
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """What becomes one call for all rows. each: the call for one row. name: the function's. text: the call for all."""
+    """A call for each row, which becomes one call for all rows.
+
+    each: the call for one row. name: of the function. text: the call for all rows.
+    """
 
     each: ast.Call
     name: str

@@ -81,7 +81,7 @@ def answers_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
                 every = _all_of(argument, head, variables)
             case _:
                 continue
-        # a list that the text makes would be a second loop, and what the loop changes has no answer before it
+        # a list comprehension would be a second loop, and the answers must not depend on what this loop changes
         if every is None or every.startswith("[") or _changes(statement, every, code):
             continue
         edits = Edits(code)

@@ -135,7 +135,7 @@ def _hides(node: ast.AST) -> bool:
 
 
 def _may_overlap(scope: Function, graph: Graph, code: RecordedCode) -> bool:
-    """Whether a second execution may begin before the first one has ended, or where it ends is not plain."""
+    """Whether a second execution may begin before the first one has ended, or it is not clear where it ends."""
     unclear = ast.Yield | ast.YieldFrom | ast.Await | ast.Try | ast.Global | ast.Nonlocal
     if any(isinstance(one, unclear) for one in inside(scope)):
         return True
@@ -272,7 +272,7 @@ def is_local(name: str, scope: Function, code: RecordedCode, calls: int = MOST_C
 
 
 def is_consumed(node: ast.expr, code: RecordedCode, calls: int = MOST_CALLS) -> bool:
-    """Whether what an expression is in reads its array, and keeps neither it nor a view of it."""
+    """Whether the code around an expression only reads its array, and keeps neither the array nor a view of it."""
     above = code.parent(node)
     match above:
         case ast.BinOp() | ast.Compare():
@@ -340,13 +340,13 @@ def _is_read_by(function: ast.expr, place: int, call: ast.Call, code: RecordedCo
     is_plain = not called.decorator_list and isinstance(function, ast.Attribute) == is_method and place < len(names)
     is_lazy = any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Await) for one in inside(called))
     if is_method and any(hasattr(kind, name) for kind in (list, dict, set, deque, SimpleQueue)):
-        return False  # it may as well be that of a list, which keeps the array
+        return False  # it may be the method of a list, which keeps the array
     return is_plain and not is_lazy and is_local(names[place], called, code, calls - 1)
 
 
 @dataclass
 class _Places:
-    """Under which name each result is kept.
+    """Decides under which name each result is kept.
 
     An operation on an array that nothing reads later writes its result over it, so that fewer arrays are touched.
     """
@@ -382,7 +382,7 @@ class _Places:
             return self.code.text(node)
         function = self.large.functions[node]
         taken = operands_of(node)[: getattr(getattr(np, function), "nin", 2)]
-        operands = ", ".join(self.text(one, helper, numpy) for one in taken)  # the name np.square contains an exponent
+        operands = ", ".join(self.text(one, helper, numpy) for one in taken)  # np.square(z) has no exponent
         return f'{helper}("{self.names[node]}", {numpy}.{function}, {operands})'
 
     def _blocks(self, node: ast.AST) -> Iterator[list[ast.stmt]]:

@@ -323,7 +323,7 @@ def _remade(node: cst.CSTNode, batch: Batch, rewriter: _Rewriter) -> NodeChange 
         is_sum = isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "sum"
         if not is_sum or layout is not Layout.VECTOR:
             return None
-        # Python's own sum of a matrix is a row; NumPy's is that of all numbers, as for a single sample.
+        # Python's own `sum` adds up the rows of a matrix. np.sum adds up all numbers, as `sum` did for one sample.
         return lambda updated: cst.ensure_type(updated, cst.Call).with_changes(
             func=expression(f"{numpy_name(tree.module)}.sum")
         )
@@ -422,7 +422,7 @@ class _Rewriter:
     def _with_axis(self, node: cst.BaseExpression, layout: Layout, keeps: bool) -> str:
         match node:
             case cst.Call(func=cst.Name(value="max" | "min" | "sum" as name), args=[one]) if layout is Layout.VECTOR:
-                keeping = ", keepdims=True" if keeps else ""  # Python's own function goes through the numbers
+                keeping = ", keepdims=True" if keeps else ""  # Python's own function would take whole rows
                 return f"{self._np}.{name}({self.tree.code(one.value)}, axis=-1{keeping})"
         if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
             raise NotBatched(f"`{self.tree.code(node)}`")
