@@ -108,7 +108,8 @@ def kept_results(events: Iterable[Event], least_bytes: int, graph: Graph) -> Cur
     if not large.functions:
         return None
     edits = Edits(code)
-    first = scope if isinstance(scope, ast.FunctionDef) else min(large.functions, key=lambda node: node.lineno)
+    inner = min(large.functions, key=lambda node: node.lineno)
+    first: ast.FunctionDef | ast.expr = scope if isinstance(scope, ast.FunctionDef) else inner
     helper = _helper(first, name, code, edits)
     if helper is None:
         return None

@@ -9,7 +9,13 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlpprof.advise.cures.work_in_step import NUMBER, READING_ALL, is_dropped_by_callers, is_named_by_importers
+from mlpprof.advise.cures.work_in_step import (
+    NUMBER,
+    READING_ALL,
+    has_run,
+    is_dropped_by_callers,
+    is_named_by_importers,
+)
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
 from mlpprof.advise.editing.no_effect import HARMLESS, has_no_effect_but_its_value
@@ -86,10 +92,7 @@ def _reader(read: ast.Attribute, statement: ast.Assign, code: RecordedCode) -> a
         return None
     if not any(one in reader.body for one in way):
         return None
-    nodes = {one for part in reader.body for one in ast.walk(part)}
-    sites = {event.site for event in code.graph.last} | code.graph.trace.singles.keys()
-    sites |= {site for event in code.graph.last for site in event.singles}
-    return reader if not any(code.node_at(site) in nodes for site in sites) else None
+    return reader if not has_run(reader.body, code) else None
 
 
 def under_the_tests(one: ShownAttribute, graph: Graph) -> Cure | None:
