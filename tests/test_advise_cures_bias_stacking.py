@@ -54,14 +54,14 @@ STACKED_WEIGHTS = (
     """w, b = W[1:], np.zeros(10)
 def step():
     z = np.insert(X, X.shape[1], 1, axis=1) @ np.vstack([w, b])
-    error = 2 * np.tanh(np.insert(X, 0, 1, axis=1) @ np.vstack([b, w])) + z - Y
+    error = 2 * np.tanh(np.insert(X, 0, 1, axis=1) @ np.vstack([b, 2 * w])) + z - Y
     b[:] -= 0.01 * error.sum(axis=0)
     return b
 """,
     """w, b = W[1:], np.zeros(10)
 def step():
     z = X @ w + b
-    error = 2 * np.tanh(X @ w + b) + z - Y
+    error = 2 * np.tanh(X @ (2 * w) + b) + z - Y
     b[:] -= 0.01 * error.sum(axis=0)
     return b
 """,

@@ -132,8 +132,20 @@ def test_a_product_that_the_operations_go_on_with_is_kept_too():
         "class Net:\n    def dot(self, z):\n        self.z = z\ndef sigmoid(z):\n    Net().dot(z)",
         "def store(out):\n    history.append(out)\ndef sigmoid(z):\n    store(out=z)",
         "def sigmoid(z):\n    return np.clip(z, 0, 1, z)",
+        "def sigmoid(z):\n    return np.square(z, z)",
     ],
-    ids=["a pool", "joblib", "ufuncs", "itself", "a tape", "a list", "a method dot", "an argument out", "out by place"],
+    ids=[
+        "a pool",
+        "joblib",
+        "ufuncs",
+        "itself",
+        "a tape",
+        "a list",
+        "a method dot",
+        "an argument out",
+        "out by place",
+        "out of a square",
+    ],
 )
 def test_what_code_that_did_not_run_may_hold_is_not_kept(extra):
     text = HEAD + extra + "\ndef step():\n    Z = X @ W\n    sigmoid(Z)\n    return Z.sum()\n"
@@ -156,6 +168,26 @@ def test_a_name_that_is_read_after_a_break_keeps_its_array():
         "return Z.sum() + S.sum()",
     )
     assert lines[2] == 'S = kept("step.S", np.exp, Z)'
+
+
+def test_a_name_that_a_turn_may_not_reach_keeps_the_array_of_the_turn_before():
+    lines = kept_in(
+        "for n in range(3):",
+        "    Z = X @ W + n",
+        "    if n == 2: continue",
+        "    S = np.exp(-Z)",
+        "return S.sum()",
+    )
+    assert lines[3] == 'S = kept("step.S", np.exp, kept("step.S", np.negative, Z))'
+
+
+def test_the_arrays_are_kept_above_a_function_that_is_called_before_a_later_import():
+    text = HEAD + "def step():\n    Z = X @ W\n    return Z.sum()\nfirst = step()\nimport math\n"
+    with recorded(text) as graph:
+        new = applied(graph.trace.sources, [kept_results(graph.last, 64, graph)])[FILE]
+    space = {}
+    exec(new, space)
+    assert space["first"] == space["step"]()
 
 
 def test_two_edits_of_one_function_use_no_name_twice():

@@ -154,6 +154,8 @@ def test_a_loss_in_an_attribute_is_computed_where_some_steps_show_it():
         ("            if number % often == often - 1:\n    ", ""),
         ("            self.forward()\n", "            self.last = self.forward()\n"),
         ("print(number,", "print(vars(self),"),
+        ("print(number,", "self.forward()\n                print(number,"),  # it would show the loss of this call
+        ("self.loss)\nnet", "net.loss)\nnet"),  # of another object, for all that is known
     ],
 )
 def test_a_loss_in_an_attribute_that_is_read_or_changes_before_the_print_stays(old, new):

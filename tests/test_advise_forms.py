@@ -113,6 +113,8 @@ def test_forms_that_cost_time_are_found_with_their_edits():
         ("np.array([np.max(one) for one in H.T])", "np.max(H.T, axis=1)"),
         ("np.array([sum(one) for one in H.T], dtype=np.float32)", "np.sum(H.T, axis=1).astype(np.float32)"),
         ("np.array([np.max(one[:40]) for one in H.T])", None),
+        ("np.vstack([np.max(one) for one in H.T])", None),  # it is a column
+        ("np.array([np.max(one) for one in map(np.abs, H.T)])", None),
     ],
 )
 def test_a_reduction_of_rows_one_by_one_becomes_one_of_all_rows(old, new):

@@ -136,6 +136,11 @@ def test_the_network_is_called_once_for_all_samples_before_the_loop(before, afte
             "    answers = np.argmax(rows, axis=1)\n"
             "    for answer, (row, y) in zip(answers, zip(rows, X.T)):\n        correct += int(answer == 3)\n",
         ),
+        (
+            "    for row, (x, y) in zip(rows, samples):\n        correct += int(np.argmax(row) == 3)\n",
+            "    answers = np.argmax(rows, axis=1)\n"
+            "    for answer, (row, (x, y)) in zip(answers, zip(rows, samples)):\n        correct += int(answer == 3)\n",
+        ),
         ("    for i in range(len(rows)):\n        rows[i] *= 2\n        correct += int(np.argmax(rows[i]))\n", None),
     ],
 )

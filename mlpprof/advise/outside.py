@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.candidate import LIKELY, Candidate, around, by_hand, indices
-from mlpprof.advise.cures.evaluation import answers_before_the_loop, forward_before_the_loop
+from mlpprof.advise.cures.evaluation import ANSWERS_AT_ONCE, answers_before_the_loop, forward_before_the_loop
 from mlpprof.advise.detect import neuron_loop, slow_primitive, storage
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.findings import finding_of, merge, of_one_cure
@@ -51,10 +51,14 @@ LONG_LIST = 256
 JOINING = frozenset(("array", "asarray", "stack", "vstack", "hstack", "concatenate", "column_stack", "row_stack"))
 """Functions that copy the arrays of a list into one array."""
 
+LARGEST_OUTPUTS = (
+    "If the answer is the largest output, `answers = np.argmax(outputs, axis=...)` gives it for every sample, and "
+    "`np.mean(answers == labels)` is the accuracy."
+)
+
 ALL_AT_ONCE = (
     "put all samples into one array before the training, in rows or in columns as your network takes them, and call "
-    "the network once for all of them. If the answer is the largest output, `np.argmax(outputs, axis=...)` gives it "
-    "for every sample, and `np.mean(answers == labels)` is the accuracy."
+    f"the network once for all of them. {LARGEST_OUTPUTS}"
 )
 
 
@@ -83,16 +87,10 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
 
 def _counts(one: StatementTime, graph: Graph) -> bool:
     """Whether a statement is a loop over `range`, whose own time is only what Python takes to count."""
-    starts = (
-        (graph.place_of_line(path, node.lineno), node)
-        for path, tree in graph.trees.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.For)
-    )
-    return any(
-        place == one.place and isinstance(node.iter, ast.Call) and last_name(node.iter.func) in COUNTERS
-        for place, node in starts
-    )
+    match _statement_of(one, graph):
+        case ast.For(iter=ast.Call(func=function)):
+            return last_name(function) in COUNTERS
+    return False
 
 
 def _does(one: StatementTime, watched: Watched | None, graph: Graph, around: StatementTime | None) -> Iterator[str]:
@@ -114,7 +112,7 @@ def _does(one: StatementTime, watched: Watched | None, graph: Graph, around: Sta
 
 
 def _is_around(one: StatementTime, around: StatementTime | None) -> bool:
-    """Whether the steps run in a statement, if that is a loop: its time is then that of its header."""
+    """Whether a statement contains the steps, if it is a loop. Its own time is then only that of its header."""
     return one.times > 1 or (around is not None and one.place == around.place)
 
 
@@ -154,22 +152,25 @@ def _largest(events: list[Event]) -> str:
     return str(max(shapes, key=lambda shape: int(np.prod(shape)), default=()))
 
 
+def _statement_of(one: StatementTime, graph: Graph) -> ast.stmt | None:
+    """The statement in the source; of several on a line the one with the fewest lines."""
+    trees = {graph.place_of_line(path, 1).file: (path, tree) for path, tree in graph.trees.items()}
+    if one.file not in trees:
+        return None
+    path, tree = trees[one.file]
+    statements = (node for node in ast.walk(tree) if isinstance(node, ast.stmt))
+    found = [node for node in statements if graph.place_of_line(path, node.lineno) == one.place]
+    return min(found, key=lambda node: (node.end_lineno or node.lineno) - node.lineno, default=None)
+
+
 def _of_source(one: StatementTime, graph: Graph, is_around: bool) -> Iterator[str]:
     """The loops of a statement, and of the functions of the program that it calls.
 
     is_around: if it is a loop, the steps run in it.
     """
-    trees = {graph.place_of_line(path, 1).file: (path, tree) for path, tree in graph.trees.items()}
-    if one.file not in trees:
+    statement = _statement_of(one, graph)
+    if statement is None:
         return
-    found = [
-        node
-        for node in ast.walk(trees[one.file][1])
-        if isinstance(node, ast.stmt) and graph.place_of_line(trees[one.file][0], node.lineno) == one.place
-    ]
-    if not found:
-        return
-    statement = min(found, key=lambda node: (node.end_lineno or node.lineno) - node.lineno)
     if isinstance(statement, LOOPS):
         yield "This is what it takes to get the items of the loop." if is_around else "It is a loop in Python."
         return
@@ -262,12 +263,11 @@ def _words(loop: PythonLoop, graph: Graph) -> Words:
         return Words(
             title=title,
             why="For every sample, Python calls the NumPy functions again. One call can process all samples.",
-            cure="Take the largest outputs of all samples in one call before the loop."
+            cure=ANSWERS_AT_ONCE
             if answers
             else by_hand(
                 f"replace the loop in {graph.place(loop.site)} by operations on the arrays of all samples. "
-                "`answers = np.argmax(outputs, axis=...)` gives the answer for every sample, and "
-                "`np.mean(answers == labels)` is the accuracy."
+                f"{LARGEST_OUTPUTS}"
             ),
             cures=answers,
         )

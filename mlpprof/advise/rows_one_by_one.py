@@ -15,7 +15,7 @@ from mlpprof.advise.candidate import LEAST_GAIN, Candidate, around, by_hand, edi
 from mlpprof.advise.cures.gather import loop_of_list, rows_at_once
 from mlpprof.advise.cures.one_hot import numbers_at_once, rows_of_identity, stored_ones
 from mlpprof.advise.editing.edits import Edits
-from mlpprof.advise.editing.recorded_code import code_of
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
 from mlpprof.advise.loops import LONGEST_HEADER, loop_seconds
 from mlpprof.advise.syntax import last_name
 from mlpprof.instrument.numpy_costs import FILL
@@ -115,12 +115,15 @@ REDUCTIONS = frozenset(("sum", "mean", "max", "min", "prod", "std", "var", "argm
 """Functions of NumPy that give one number for every row with `axis=1`."""
 
 BUILT_IN = frozenset(("sum", "max", "min"))
-"""Those of them that Python has too."""
+"""Python has built-in functions with these names too."""
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """What becomes one call for all rows. each: the call for one row. name: the function's. text: the call for all."""
+    """A call for each row, which becomes one call for all rows.
+
+    each: the call for one row. name: of the function. text: the call for all rows.
+    """
 
     each: ast.Call
     name: str
@@ -140,20 +143,34 @@ def reduction_of_rows(event: Event, graph: Graph) -> Reduction | None:
                 )
             ],
             keywords=[] | [ast.keyword(arg="dtype")] as options,
-        ) if row == target:
+        ) if row == target and getattr(event.result, "ndim", 0) == 1:  # np.vstack gives a column
             pass
         case _:
             return None
     alias, name = code.numpy_name(code.file(node)), last_name(called)
     is_built_in = isinstance(called, ast.Name) and name in BUILT_IN
     is_numpy = isinstance(called, ast.Attribute) and code.text(called.value) == alias and name in REDUCTIONS
-    rows = [one.operands[0] for one in code.executions(each) if one.operands]
+    executions = code.executions(each)
+    rows = [one.operands[0] for one in executions if one.operands]
     is_of_rows = bool(rows) and all(isinstance(one, np.ndarray) and one.shape == rows[0].shape for one in rows)
     if alias is None or not (is_built_in or is_numpy) or not is_of_rows or rows[0].ndim != 1:
+        return None
+    if any(one.is_own for one in executions) or not _is_sequence(over, code):
         return None
     # the cure of float64 may have given the array a dtype
     dtype = "".join(f".astype({code.text(one.value)})" for one in options)
     return Reduction(each, name, f"{alias}.{name}({code.text(over)}, axis=1){dtype}")
+
+
+def _is_sequence(over: ast.expr, code: RecordedCode) -> bool:
+    """Whether what a comprehension runs over is an array or a list: NumPy takes no `map`, `zip` or generator."""
+    match over:
+        case ast.GeneratorExp():
+            return False
+        case ast.Call():
+            results = [one.result for one in code.executions(over)]
+            return bool(results) and all(isinstance(one, np.ndarray | list | tuple) for one in results)
+    return True
 
 
 def _reduced(event: Event, held: Sequence[Any], graph: Graph) -> Candidate | None:

@@ -289,7 +289,8 @@ def _written(tree: SourceTree, side: Side, is_sum: bool, is_last: bool, alias: s
             parts = _parts(ast.parse(held, mode="eval").body, side)
             if parts is not None:
                 kept, added = map(ast.unparse, parts if is_last else reversed(parts))
-                written = f"{tree.code(_with_factor(product, 1 - side, expression(kept)))} + {added}"
+                factor = expression(kept, parenthesized=True)
+                written = f"{tree.code(_with_factor(product, 1 - side, factor))} + {added}"
                 return expression(written, parenthesized=is_inside)
             part, biases = weights if side == 0 else columns
             sliced = _with_factor(product, 1 - side, expression(f"{held}[{part}]"))

@@ -461,16 +461,17 @@ def _with_attribute(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
     The statement changes an attribute of an object: ``self.grad = self.grad + g @ W.T``.
     """
     for one in dead:
-        owner = _changed_object(one.statement) if one.is_partly and _is_whole(one) else None
-        kind = next((above for above in code.around(one.statement) if isinstance(above, ast.ClassDef)), None)
-        if owner is None or kind is None:
-            continue
-        *_, method = (above for above in code.around(one.statement) if isinstance(above, ast.FunctionDef))
+        target = _changed_attribute(one.statement) if one.is_partly and _is_whole(one) else None
+        functions = [above for above in code.around(one.statement) if isinstance(above, ast.FunctionDef)]
+        method = next((above for above in functions if code.owner(above) is not None), None)
+        kind = code.owner(method) if method is not None else None
+        init = next((other for other in code.methods("__init__") if code.owner(other) is kind), None)
+        if target is None or method is None or kind is None or init is None or not _stores(init, target.attr):
+            continue  # if the class does not set the attribute, the object is of another one
+        owner, made = ast.unparse(target.value), _made_of_the_batch(kind, code)
         is_argument = any(owner == name.arg for name in method.args.args)
         is_bound_anew = any(owner in bound_by(node) for node in ast.walk(method) if not isinstance(node, ast.arg))
-        init = next((method for method in code.methods("__init__") if code.owner(method) is kind), None)
-        made = _made_of_the_batch(kind, code)
-        if init is None or not made or not is_argument or is_bound_anew or _is_made_otherwise(kind, code):
+        if not made or not is_argument or is_bound_anew or _is_made_otherwise(kind, code):
             continue
         receiver = init.args.args[0].arg
         first = init.body[1] if ast.get_docstring(init) is not None and len(init.body) > 1 else init.body[0]
@@ -481,13 +482,19 @@ def _with_attribute(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
             edits.add_argument(call, ATTRIBUTE, "False")
 
 
-def _changed_object(one: ast.stmt) -> str | None:
-    """The name of the object to whose attribute a statement adds something."""
+def _stores(init: ast.FunctionDef, attribute: str) -> bool:
+    """Whether a constructor gives its object an attribute of this name."""
+    stored = [node for node in inside(init) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    return bool(init.args.args) and any(node.attr == attribute for node in stored)
+
+
+def _changed_attribute(one: ast.stmt) -> ast.Attribute | None:
+    """The attribute of a named object to which a statement adds something."""
     match one:
-        case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=name)) as target], value=ast.BinOp(left=left)):
-            return name if ast.unparse(left) == ast.unparse(target) else None
-        case ast.AugAssign(target=ast.Attribute(value=ast.Name(id=name))):
-            return name
+        case ast.Assign(targets=[ast.Attribute(value=ast.Name()) as target], value=ast.BinOp(left=left)):
+            return target if ast.unparse(left) == ast.unparse(target) else None
+        case ast.AugAssign(target=ast.Attribute(value=ast.Name()) as target):
+            return target
     return None
 
 
@@ -536,7 +543,7 @@ def _is_made_otherwise(kind: ast.ClassDef, code: RecordedCode) -> bool:
         match node:
             case ast.ClassDef(bases=bases) if any(ast.unparse(base).endswith(kind.name) for base in bases):
                 return True
-            case ast.Attribute(attr=("__new__" | "__dict__") | "needs_gradient") | ast.Name(id="needs_gradient"):
+            case ast.Attribute(attr=name) | ast.Name(id=name) if name in ("__new__", "__dict__", ATTRIBUTE):
                 return True
             case ast.Import(names=names) if any(one.name in ("copy", "pickle", "dill", "joblib") for one in names):
                 return True

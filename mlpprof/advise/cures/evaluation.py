@@ -15,11 +15,14 @@ import numpy as np
 
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
-from mlpprof.advise.editing.recorded_code import RecordedCode
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
 from mlpprof.advise.loops import PythonLoop
 from mlpprof.advise.syntax import is_simple, numpy_name
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
+
+ANSWERS_AT_ONCE = "Take the largest outputs of all samples in one call before the loop."
+"""What `answers_before_the_loop` does, in words."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class _Samples:
 
 def forward_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
     """The edits that may be right, the likelier one first; which one is, the proof finds out."""
-    code = RecordedCode(graph)
+    code = code_of(graph)
     statement, head = _head(loop, code)
     if statement is None or head is None or not loop.turns:
         return ()
@@ -61,11 +64,11 @@ def answers_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
 
     The loop goes over the answers: in `for i in range(n)`, `np.argmax(outputs[i])` becomes `answers[i]`.
     """
-    code = RecordedCode(graph)
+    code = code_of(graph)
     statement, head = _head(loop, code)
     if statement is None or head is None or not loop.turns or not _may_be_run_twice(head.iter):
         return ()
-    if any(event.is_own for event in loop.turns[0]):
+    if any(event.is_own for turn in loop.turns for event in turn):
         return ()  # the call may change what the loop goes over
     variables = {one.id for one in ast.walk(head.target) if isinstance(one, ast.Name)}
     for event in loop.turns[0]:
@@ -78,7 +81,7 @@ def answers_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
                 every = _all_of(argument, head, variables)
             case _:
                 continue
-        # a list that the text makes would be a second loop, and what the loop changes has no answer before it
+        # a list comprehension would be a second loop, and the answers must not depend on what this loop changes
         if every is None or every.startswith("[") or _changes(statement, every, code):
             continue
         edits = Edits(code)
@@ -88,7 +91,7 @@ def answers_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
             edits.replace(node, f"{all_names}[{code.text(argument.slice)}]")
         else:
             edits.replace(node, one_name)
-            edits.replace(head.target, f"{one_name}, ({code.text(head.target).strip('()')})")
+            edits.replace(head.target, f"{one_name}, {ast.unparse(head.target)}")
             edits.replace(head.iter, f"zip({all_names}, {code.text(head.iter)})")
         cure = edits.cure()
         return (cure,) if cure is not None else ()
@@ -145,8 +148,7 @@ def _cure(
         edits.replace(parts[number], one_name)
         edits.replace(head.iter.args[number], over)
     else:
-        target = f"({ast.unparse(loops).strip('()')})" if parts else ast.unparse(loops)
-        edits.replace(loops, f"{one_name}, {target}")
+        edits.replace(loops, f"{one_name}, {ast.unparse(loops)}")
         edits.replace(head.iter, f"zip({over}, {ast.unparse(head.iter)})")
     return edits.cure()
 
@@ -229,7 +231,7 @@ def _all_of(argument: ast.expr, head: ast.For | ast.comprehension, variables: se
         return ast.unparse(over)
     if isinstance(over, ast.Call):
         return None
-    return f"[{ast.unparse(argument)} for {ast.unparse(target).strip('()')} in {ast.unparse(over)}]"
+    return ast.unparse(ast.ListComp(argument, [ast.comprehension(target, over, [], 0)]))
 
 
 def _layouts(sample: np.ndarray, result: np.ndarray, each: str, np_name: str) -> Iterator[_Samples]:

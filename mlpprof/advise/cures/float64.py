@@ -490,7 +490,7 @@ class _Search:
         self._follow(binding.value, (*binding.path, *path), is_exact)
 
     def _converted_after(self, statement: ast.stmt) -> set[str]:
-        """The names that the statements right after one convert, as `X = X.astype(...)`: their dtype is changed."""
+        """The names that the statements right after one convert, as `X = X.astype(...)`: the dtype changes there."""
         block = getattr(self.bindings.parents.get(statement), "body", [])
         found = set[str]()
         for later in block[block.index(statement) + 1 :] if statement in block else ():

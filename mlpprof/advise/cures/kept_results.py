@@ -19,6 +19,7 @@ import numpy as np
 
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.reached import may_call
 from mlpprof.advise.editing.recorded_code import RecordedCode, bound_by, code_of, inside, names_in
 from mlpprof.advise.in_place import elementwise, operands_of
 from mlpprof.advise.syntax import last_name
@@ -48,22 +49,23 @@ class {kind}:
             self.arrays[kind] = self.arrays.setdefault((name, result.shape, result.dtype), result)
         return result
 '''
-"""What is added to the program: an array has the shape and the dtype of the result, also where operands change.
+"""This is added to the program. An array has the shape and the dtype of the result, also where operands change.
 
-The shape of a list is not known before it is converted, so its results are not kept. Batches of ever new shapes may not
-fill the memory: beyond 4 GB, all arrays are given up.
+The shape of a list is not known before it is converted, so its results are not kept. New shapes in every batch
+must not fill the memory: beyond 500 entries or 4 GB, the class drops all its arrays and begins again.
 """
 
 REDUCTIONS = frozenset(("sum", "mean", "max", "min", "argmax", "argmin", "std", "var", "any", "all", "prod", "item"))
 """Functions and methods of arrays that return numbers, or new arrays."""
 
-NEW_ARRAYS = REDUCTIONS | {"dot", "matmul", "vdot", "inner", "outer", "where", "clip", "sign", "square"}
-"""Functions of NumPy that return new arrays, beside the ufuncs."""
+NEW_ARRAYS = REDUCTIONS | {"dot", "vdot", "inner", "outer", "where", "clip"}
+"""Functions of NumPy that return new arrays. No ufunc is among them: `np.square` takes `out` as its second argument."""
 
 LOOKING = frozenset(("len", "float", "int", "print", "range", "isinstance", "type", "bool", "repr", "str"))
 """Built-in functions that do not keep what they get."""
 
 PARTS_WITHOUT_VALUES = frozenset(("shape", "size", "ndim", "dtype", "nbytes", "itemsize"))
+"""Attributes of an array that say nothing about its values."""
 
 HIDING = frozenset(
     "threading concurrent asyncio _thread locals globals vars exec eval importlib __import__ multiprocessing joblib "  # noqa: SIM905
@@ -103,9 +105,13 @@ def kept_results(events: Iterable[Event], least_bytes: int, graph: Graph) -> Cur
         return None
     lines = min(one.lineno for one in in_reach), max(one.lineno for one in in_reach)
     large = _Large(scope, lines, least_bytes, code)
+    if not large.functions:
+        return None
     edits = Edits(code)
-    helper = _helper(file, name, code, edits)
-    if helper is None or not large.functions:
+    inner = min(large.functions, key=lambda node: node.lineno)
+    first: ast.FunctionDef | ast.expr = scope if isinstance(scope, ast.FunctionDef) else inner
+    helper = _helper(first, name, code, edits)
+    if helper is None:
         return None
     places = _Places(scope, large, code)
     if not places.names:
@@ -130,7 +136,7 @@ def _hides(node: ast.AST) -> bool:
 
 
 def _may_overlap(scope: Function, graph: Graph, code: RecordedCode) -> bool:
-    """Whether a second execution may begin before the first one has ended, or where it ends is not plain."""
+    """Whether a second execution may begin before the first one has ended, or it is not clear where it ends."""
     unclear = ast.Yield | ast.YieldFrom | ast.Await | ast.Try | ast.Global | ast.Nonlocal
     if any(isinstance(one, unclear) for one in inside(scope)):
         return True
@@ -138,35 +144,20 @@ def _may_overlap(scope: Function, graph: Graph, code: RecordedCode) -> bool:
         return False
     calls = [event for event in graph.turn if event.is_own and code.function(event) is scope]
     is_nested = any(graph.events[index] in calls for event in calls for index in event.calls)
-    return is_nested or _may_call_itself(scope, code)
+    return is_nested or may_call([scope], scope, code)
 
 
-def _may_call_itself(scope: ast.FunctionDef, code: RecordedCode) -> bool:
-    """Whether a function is named in what it calls, directly or through other functions, also where nothing ran."""
-    functions: dict[str, list[ast.FunctionDef]] = defaultdict(list)
-    for one in code.nodes:
-        if isinstance(one, ast.FunctionDef):
-            functions[one.name].append(one)
-    reached, new = set[str](), [scope]
-    while new:
-        called = [one.func for function in new for one in ast.walk(function) if isinstance(one, ast.Call)]
-        names = {last_name(one) for one in called}
-        if any(isinstance(one, ast.Name) and one.id not in functions for one in called):
-            names.add("__call__")
-        if scope.name in names:
-            return True
-        new = [function for name in names - reached for function in functions[name]]
-        reached |= names
-    return False
+def _helper(first: ast.FunctionDef | ast.expr, name: str, code: RecordedCode, edits: Edits) -> str | None:
+    """The name of what computes into kept arrays: the file has it already, or gets it after its imports.
 
-
-def _helper(file: str, name: str, code: RecordedCode, edits: Edits) -> str | None:
-    """The name of what computes into kept arrays: the file has it already, or gets it after its imports."""
-    module = next(one for one in code.modules if code.file(one) == file and isinstance(one, ast.Module))
+    first: where it is used first. Imports below that have not run by then.
+    """
+    file = code.file(first)
     if helpers := _helpers(file, code):
         return helpers[0]
-    imports = [one for one in module.body if isinstance(one, ast.Import | ast.ImportFrom)]
-    if not imports:
+    statements = _module(file, code).body
+    imports = [one for one in statements if isinstance(one, ast.Import | ast.ImportFrom) and one.lineno < first.lineno]
+    if not any(name in bound_by(alias) for one in imports for alias in one.names):
         return None
     kind, kept = edits.fresh_name("Kept", file), edits.fresh_name("kept", file)
     edits.insert_after(imports[-1], HELPER.format(kind=kind, np=name))
@@ -174,11 +165,14 @@ def _helper(file: str, name: str, code: RecordedCode, edits: Edits) -> str | Non
     return kept
 
 
+def _module(file: str, code: RecordedCode) -> ast.Module:
+    return next(one for one in code.modules if code.file(one) == file and isinstance(one, ast.Module))
+
+
 def _helpers(file: str, code: RecordedCode) -> list[str]:
     """The names of what computes into kept arrays, in a file that has been changed before."""
-    module = next(one for one in code.modules if code.file(one) == file and isinstance(one, ast.Module))
     name, found = code.numpy_name(file), []
-    for one, other in pairwise(module.body):
+    for one, other in pairwise(_module(file, code).body):
         match one, other:
             case ast.ClassDef(name=kind), ast.Assign(targets=[ast.Name(id=kept)], value=ast.Call()):
                 if ast.dump(one) == ast.dump(ast.parse(HELPER.format(kind=kind, np=name)).body[0]):
@@ -274,12 +268,12 @@ def is_local(name: str, scope: Function, code: RecordedCode, calls: int = MOST_C
             return False
     elif len(own) < len(mentions) or any(name in bound_by(one) for one in inside(scope) if isinstance(one, ast.Global)):
         return False
-    is_lazy = any(isinstance(around, ast.GeneratorExp) for one in own for around in code.around(one))
+    is_lazy = any(isinstance(above, ast.GeneratorExp) for one in own for above in code.around(one))
     return not is_lazy and all(is_consumed(one, code, calls) for one in own if isinstance(one.ctx, ast.Load))
 
 
 def is_consumed(node: ast.expr, code: RecordedCode, calls: int = MOST_CALLS) -> bool:
-    """Whether what an expression is in reads its array, and keeps neither it nor a view of it."""
+    """Whether the code around an expression only reads its array, and keeps neither the array nor a view of it."""
     above = code.parent(node)
     match above:
         case ast.BinOp() | ast.Compare():
@@ -347,13 +341,13 @@ def _is_read_by(function: ast.expr, place: int, call: ast.Call, code: RecordedCo
     is_plain = not called.decorator_list and isinstance(function, ast.Attribute) == is_method and place < len(names)
     is_lazy = any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Await) for one in inside(called))
     if is_method and any(hasattr(kind, name) for kind in (list, dict, set, deque, SimpleQueue)):
-        return False  # it may as well be that of a list, which keeps the array
+        return False  # it may be the method of a list, which keeps the array
     return is_plain and not is_lazy and is_local(names[place], called, code, calls - 1)
 
 
 @dataclass
 class _Places:
-    """Under which name each result is kept.
+    """Decides under which name each result is kept.
 
     An operation on an array that nothing reads later writes its result over it, so that fewer arrays are touched.
     """
@@ -378,7 +372,7 @@ class _Places:
         return self.code.file(self.scope), *self.large.lines
 
     def tops(self) -> Iterator[ast.expr]:
-        """The operations that are not operands of others."""
+        """The operations that are in no other one."""
         for node in self.names:
             if not any(above in self.names for above in self.code.around(node)):
                 yield node
@@ -389,7 +383,7 @@ class _Places:
             return self.code.text(node)
         function = self.large.functions[node]
         taken = operands_of(node)[: getattr(getattr(np, function), "nin", 2)]
-        operands = ", ".join(self.text(one, helper, numpy) for one in taken)  # the name np.square contains an exponent
+        operands = ", ".join(self.text(one, helper, numpy) for one in taken)  # np.square(z) has no exponent
         return f'{helper}("{self.names[node]}", {numpy}.{function}, {operands})'
 
     def _blocks(self, node: ast.AST) -> Iterator[list[ast.stmt]]:
@@ -407,6 +401,8 @@ class _Places:
                 self._visit(one.value, _Moment(block, number, held, self), is_whole=True)
             for name in _stored(one):
                 held.pop(name, None)
+            if any(isinstance(part, ast.Break | ast.Continue) for part in ast.walk(one)):
+                held.clear()  # if the turn ends here, later names keep what the turn before has given them
             match one:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value) if value in self.names:
                     if not self._is_carried(name, block):

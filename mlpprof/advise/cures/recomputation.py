@@ -176,12 +176,13 @@ def _is_of_one_layer(held_node: ast.expr, node: ast.expr, code: RecordedCode) ->
     if code.parent(held_node) is not None or not any(map(_is_numbered, ast.walk(held_node))):
         return False
     if any(isinstance(one, ast.UnaryOp) and isinstance(one.op, ast.USub) for one in _keys_in(node)):
-        return True  # `zs[-1]` is the last layer of any network, and the number of the last one is not
+        return True  # `zs[-1]` is the last layer of every network, but `zs[2]` is the last one only of this network
     scope = code.scope(node)
     return isinstance(scope, ast.FunctionDef) and bool(parameters_of(node, scope, code) - names_in(held_node))
 
 
 def _keys_in(node: ast.expr) -> Iterator[ast.expr]:
+    """The indices of the items in an expression."""
     return (one.slice for one in ast.walk(node) if isinstance(one, ast.Subscript))
 
 

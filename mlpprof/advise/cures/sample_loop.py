@@ -65,13 +65,15 @@ def _changes(
 
 
 def _is_range(site: Site, graph: Graph) -> bool:
-    """Whether a loop runs over a parameter that every call gives a range, between no negative numbers."""
+    """Whether a loop runs over a parameter for which every call gives a range that a slice can replace."""
     code = code_of(graph)
     loop = code.node_of(site)
     if not isinstance(loop, ast.For) or not isinstance(loop.iter, ast.Name):
         return False
     function, name = code.scope(loop), loop.iter.id
     if not isinstance(function, ast.FunctionDef) or len(code.functions(function.name)) != 1:
+        return False
+    if function.decorator_list:  # a static method has no `self`, and other decorators may change the arguments
         return False
     names = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
     if name not in names or len(code.bindings(name, function)) != 1 or any(code.texts_of_importers({site.file})):
@@ -86,9 +88,10 @@ def _is_range(site: Site, graph: Graph) -> bool:
 
 
 def _counts_up(node: ast.expr) -> bool:
+    """Whether it is a range in steps of one, in whose ends nothing is negative or subtracted."""
     match node:
         case ast.Call(func=ast.Name(id="range"), args=[_] | [_, _] as ends, keywords=[]):
-            # A range to -1 is empty, a slice to -1 is nearly everything.
+            # A range to -1 is empty, but a slice to -1 has all elements except the last one.
             return not any(isinstance(one, ast.Sub | ast.USub) for end in ends for one in ast.walk(end))
     return False
 
@@ -320,7 +323,7 @@ def _remade(node: cst.CSTNode, batch: Batch, rewriter: _Rewriter) -> NodeChange 
         is_sum = isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "sum"
         if not is_sum or layout is not Layout.VECTOR:
             return None
-        # Python's own sum of a matrix is a row; NumPy's is that of all numbers, as for a single sample.
+        # Python's own `sum` adds up the rows of a matrix. np.sum adds up all numbers, as `sum` did for one sample.
         return lambda updated: cst.ensure_type(updated, cst.Call).with_changes(
             func=expression(f"{numpy_name(tree.module)}.sum")
         )
@@ -419,7 +422,7 @@ class _Rewriter:
     def _with_axis(self, node: cst.BaseExpression, layout: Layout, keeps: bool) -> str:
         match node:
             case cst.Call(func=cst.Name(value="max" | "min" | "sum" as name), args=[one]) if layout is Layout.VECTOR:
-                keeping = ", keepdims=True" if keeps else ""  # Python's own function goes through the numbers
+                keeping = ", keepdims=True" if keeps else ""  # Python's own function would take whole rows
                 return f"{self._np}.{name}({self.tree.code(one.value)}, axis=-1{keeping})"
         if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
             raise NotBatched(f"`{self.tree.code(node)}`")

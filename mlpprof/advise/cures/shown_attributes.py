@@ -9,10 +9,17 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlpprof.advise.cures.work_in_step import NUMBER, READING_ALL, is_dropped_by_callers, is_named_by_importers
+from mlpprof.advise.cures.work_in_step import (
+    NUMBER,
+    READING_ALL,
+    has_run,
+    is_dropped_by_callers,
+    is_named_by_importers,
+)
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
 from mlpprof.advise.editing.no_effect import HARMLESS, has_no_effect_but_its_value
+from mlpprof.advise.editing.reached import may_call
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -20,7 +27,7 @@ from mlpprof.programs.record.trace import Event
 
 @dataclass(frozen=True)
 class ShownAttribute:
-    """A statement that gives an attribute a number. readers: the `if` statements in which alone it is read.
+    """A statement that gives an attribute a value. readers: the `if` statements in which alone it is read.
 
     returns: statements that return it to callers which drop it.
     """
@@ -33,7 +40,7 @@ class ShownAttribute:
 
 
 def shown_attributes(graph: Graph) -> Iterator[ShownAttribute]:
-    """The numbers of the last step in attributes that only tests which were false would have shown."""
+    """The attributes that the last step computed with a number, and that are read only under tests which were false."""
     code = code_of(graph)
     seen: set[ast.AST] = set()
     for event in graph.last:
@@ -77,7 +84,7 @@ def _reads(attribute: str, code: RecordedCode) -> list[ast.Attribute] | None:
 
 
 def _reader(read: ast.Attribute, statement: ast.Assign, code: RecordedCode) -> ast.If | None:
-    """The `if` statement in a loop that a read stands under, of which the last step has run nothing."""
+    """The `if` statement in a loop whose body a read stands in; None if the last step has run something in it."""
     way = [read, *code.around(read)]
     reader = next((one for one in way if isinstance(one, ast.If)), None)
     loop = next((one for one in way if isinstance(one, ast.For | ast.While)), None)
@@ -85,24 +92,30 @@ def _reader(read: ast.Attribute, statement: ast.Assign, code: RecordedCode) -> a
         return None
     if not any(one in reader.body for one in way):
         return None
-    nodes = {one for part in reader.body for one in ast.walk(part)}
-    sites = {event.site for event in code.graph.last} | code.graph.trace.singles.keys()
-    sites |= {site for event in code.graph.last for site in event.singles}
-    return reader if not any(code.node_at(site) in nodes for site in sites) else None
+    return reader if not has_run(reader.body, code) else None
 
 
 def under_the_tests(one: ShownAttribute, graph: Graph) -> Cure | None:
-    """The statement under the tests of those that read the attribute; None if it would compute something else there."""
+    """The statement under the tests of those that read the attribute; None if it would compute something else there.
+
+    What stands under a test did not run, so it must read the attribute of the same object, and not call the method.
+    """
     code = code_of(graph)
     value, owner = one.statement.value, one.statement.targets[0]
     assert isinstance(owner, ast.Attribute)
     function = code.scope(one.statement)
-    is_method = isinstance(function, ast.FunctionDef) and code.owner(function) is not None
+    if not isinstance(function, ast.FunctionDef) or code.owner(function) is None:
+        return None
     readers = [code.scope(reader) for reader in one.readers]
     is_of_one_class = all(
         isinstance(each, ast.FunctionDef) and code.owner(each) is code.owner(function) for each in readers
     )
-    if not is_method or not is_of_one_class or not _reads_only(value, code.text(owner.value), code):
+    if not is_of_one_class or not _reads_only(value, code.text(owner.value), code):
+        return None
+    parts = [part for reader in one.readers for part in reader.body]
+    shown = [node for part in parts for node in ast.walk(part) if isinstance(node, ast.Attribute)]
+    is_of_other = any(node.attr == owner.attr and code.text(node) != one.name for node in shown)
+    if is_of_other or may_call(parts, function, code):
         return None
     read = {node.attr for node in ast.walk(value) if isinstance(node, ast.Attribute)}
     stores = [node for node in code.nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]

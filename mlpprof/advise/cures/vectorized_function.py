@@ -99,6 +99,7 @@ def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> C
 
 
 def _is_used_beside(function: ast.FunctionDef, makers: list[ast.Call], code: RecordedCode) -> bool:
+    """Whether the program uses a function in other places than the calls that vectorize it."""
     within = {node for one in makers for node in ast.walk(one)}
     uses = (one for one in code.nodes if isinstance(one, ast.Name | ast.Attribute | ast.alias) and one not in within)
     names = (one.name if isinstance(one, ast.alias) else last_name(one) for one in uses)

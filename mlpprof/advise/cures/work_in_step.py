@@ -179,12 +179,17 @@ def _is_read(node: ast.Name) -> bool:
     return isinstance(node.ctx, ast.Load)
 
 
-def _is_false(reader: ast.If, statement: ast.stmt, code: RecordedCode) -> bool:
-    """Whether the body did not run, and the test may be evaluated before the statement as well."""
-    nodes = {one for part in reader.body for one in ast.walk(part)}
+def has_run(statements: list[ast.stmt], code: RecordedCode) -> bool:
+    """Whether the last step has executed something in these statements."""
+    nodes = {one for statement in statements for one in ast.walk(statement)}
     sites = {event.site for event in code.graph.last} | code.graph.trace.singles.keys()
     sites |= {site for event in code.graph.last for site in event.singles}
-    if any(code.node_at(site) in nodes for site in sites):
+    return any(code.node_at(site) in nodes for site in sites)
+
+
+def _is_false(reader: ast.If, statement: ast.stmt, code: RecordedCode) -> bool:
+    """Whether the body did not run, and the test may be evaluated before the statement as well."""
+    if has_run(reader.body, code):
         return False
     for one in ast.walk(reader.test):
         is_builtin = isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id in HARMLESS

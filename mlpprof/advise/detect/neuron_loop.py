@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mlpprof.advise.candidate import Candidate, by_hand
 from mlpprof.advise.cures.all_at_once import at_once
-from mlpprof.advise.cures.evaluation import answers_before_the_loop
+from mlpprof.advise.cures.evaluation import ANSWERS_AT_ONCE, answers_before_the_loop
 from mlpprof.advise.editing.recorded_code import code_of
 from mlpprof.advise.loops import PythonLoop, Words, batch_sizes, candidates, header
 from mlpprof.programs.record.graph import Graph
@@ -31,18 +31,21 @@ def _words(loop: PythonLoop, graph: Graph) -> Words:
         else "`W @ A + b` gives the weighted sums of all neurons, and the outer product of delta and A is the gradient "
         "of all weights"
     )
-    cures = at_once(code_of(graph).node_of(loop.site), loop.executions, graph) or answers_before_the_loop(loop, graph)
+    whole = at_once(code_of(graph).node_of(loop.site), loop.executions, graph)
+    answers = answers_before_the_loop(loop, graph) if not whole else ()
     return Words(
         title=f"`{header(loop, graph)}` takes {loop.longest.turns} {what} one by one",
         why="Python's interpreter handles every single number. One operation on the whole array does the same loop in "
         "compiled code.",
         cure=f"Replace the loop in {graph.place(loop.site)} by operations on whole arrays."
-        if cures
+        if whole
+        else ANSWERS_AT_ONCE
+        if answers
         else by_hand(
             f"replace the loop in {graph.place(loop.site)} by operations on whole arrays: {all_at_once}.",
             "Compare the results of one step with those of the loop.",
         ),
-        cures=tuple(cures),
+        cures=(*whole, *answers),
     )
 
 

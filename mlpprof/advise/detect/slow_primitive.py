@@ -86,7 +86,7 @@ def _slow_calls(graph: Graph) -> list[Candidate]:
     by_place: dict[tuple[str, int, str], list[tuple[Event, FasterForm, tuple[float, float]]]] = defaultdict(list)
     for event in graph.turn:
         if reduction_of_rows(event, graph) is not None:
-            continue  # the list goes, because one call reduces all rows
+            continue  # one call for all rows takes the place of this list
         for other in _faster_forms(event):
             saved = _saved_by_call(event, other, graph)
             if saved[1] > 0:

@@ -191,7 +191,7 @@ LEAST_BYTES, LEAST_BYTES_OF_GATHER = 64 * 1024, 1024 * 1024
 """Smaller results, and smaller gathers, are not considered: the allocator keeps their memory."""
 
 WORTH_A_CLASS = 0.1
-"""The patch adds a class for kept arrays, and calls in the place of formulas, only for this share of the step."""
+"""The edit that keeps arrays must save this share of the step: it adds a class, and makes formulas hard to read."""
 
 FRESH_INDICES = 16
 """A gather is performed again with so many different index arrays, so that its rows are not in cache."""
@@ -315,8 +315,8 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
         cures=tuple(one for one in (edit, written) if one is not None),
         cure="Change the array in place where the program replaces it by a new one of the same name."
         if edit is not None
-        else "Let NumPy write the results into arrays that are made once and used again in every step, which "
-        "the class that the patch adds holds under names."
+        else "Let NumPy write the results into arrays that are made once and used again in every step. The "
+        "patch adds a class that keeps these arrays under names."
         if written is not None
         else _cure(lambda line: graph.place(replace(whole, line=line)), dict(cures[:MOST_LINES])),
         saved_s=(low - most_lost_s, high - least_lost_s),

@@ -74,12 +74,13 @@ def _rarely_read(graph: Graph) -> Iterator[Candidate]:
         file = graph.site(head).file
         readers = " or ".join(graph.place_of_line(file, reader.lineno).words for reader in one.readers)
         (name,) = (ast.unparse(target) for target in one.statement.targets)
-        words = f"compute `{name}` of {place} only if the test of {readers} is true."
+        words = f"compute `{name}` of {place} only if the test in {readers} is true."
         yield Candidate(
             category="work-in-step",
             site=graph.site(head),
-            title=f"`{graph.text(head, 50)}` is computed in every step, and read only where {readers} is true",
-            why=f"Nothing but the statements under the test of {readers} reads `{name}`. They did not run in the "
+            title=f"`{graph.text(head, 50)}` is computed in every step, and read only where the test in {readers} is "
+            "true",
+            why=f"Nothing but the statements under the test in {readers} reads `{name}`. They did not run in the "
             "recorded steps.",
             cure=edit_in_words(edit, words),
             cures=(edit,) if edit is not None else (),

@@ -76,7 +76,7 @@ def applied(sources: Sources, cures: Iterable[Cure]) -> dict[str, str]:
 def diff(before: Sources, after: Sources, shown: Callable[[str], str], line_end: Callable[[str], str]) -> str:
     """A unified diff that `git apply` takes. shown: the path of a file as it stands in the diff, without 'a/'.
 
-    line_end: what ends the lines of a file where it is stored; the texts have plain ones.
+    line_end: the line end of a file as it is stored. The texts themselves have plain line ends.
     """
     parts = []
     for file, text in after.items():

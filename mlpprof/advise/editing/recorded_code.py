@@ -52,7 +52,10 @@ class RecordedCode:
         self._files: dict[ast.AST, str] = {}
         self._nodes: dict[tuple[str, int, int, int, int], ast.expr | ast.stmt] = {}
         self.kept_names: dict[str, tuple[str, int, int]] = {}
-        """Under which names an edit keeps arrays -> the lines of that edit; several edits may be applied together."""
+        """Each name under which an edit keeps arrays, with the file and the lines of that edit.
+
+        Several edits may be applied together, so a second one must not use these names.
+        """
         for file, tree in graph.trees.items():
             if graph.is_ours(file):
                 continue

@@ -87,7 +87,7 @@ def undo(program: str | None = None) -> list[str]:
 
 
 def line_end(path: str) -> str:
-    """What ends the lines of a source file, so that a patch holds the same; a file of a git ref may not be there."""
+    """The line end of a source file, which its patch must have too. A file of a git ref may not exist on the disk."""
     return _read(Path(path)).newline if Path(path).is_file() else "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -39,7 +40,7 @@ MOST_RUNS = 120
 """A proof runs the program no more often."""
 
 FINEST_S = 1e-6
-"""If the clock of the processor time is coarser than this, the clock on the wall times the estimates."""
+"""The processor time is used for the estimates only if its clock is finer than this; otherwise the wall clock is."""
 
 PARTS = 5
 """Finding the cures takes one of so many parts of the time that a proof takes."""
@@ -137,7 +138,9 @@ class ProgramTrials:
     @property
     def _by_processor(self) -> bool:
         """Whether the processor time of one thread says how fast a step is, also where other programs run."""
-        return self.environment.threads == 1 and get_clock_info("process_time").resolution < FINEST_S
+        # Windows reports 100 ns for this clock, but counts the processor time in ticks of 16 ms.
+        is_fine = sys.platform != "win32" and get_clock_info("process_time").resolution < FINEST_S
+        return self.environment.threads == 1 and is_fine
 
     def executed(self, request: ProgramRequest, lines: Lines, progress: Progress) -> Executed | MlpprofError:
         """What some lines compute in their first executions, and how long they take, or why it is not known."""
