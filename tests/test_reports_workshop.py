@@ -147,6 +147,11 @@ def test_a_raced_study_goes_on_after_the_submissions_that_are_known(tmp_path):
     assert study(3, known)[:2] == known
     assert (len(asked), earlier) == (3, [{"minutes": 7.0}])
     assert earlier_pieces(tmp_path / "raced.json", "another code") == ([], [])
+    everything = study(40, [])
+    again = next(i for i, one in enumerate(everything) if one.source in [before.source for before in everything[:i]])
+    asked.clear()
+    assert study(again + 1, everything[:again]) == everything[: again + 1]
+    assert len(asked) == 1  # the slow submission that comes again
 
 
 def test_the_seconds_of_a_check_are_those_before_in_and_after_its_race():
