@@ -475,6 +475,7 @@ def test_without_a_known_flaw_the_most_expensive_statement_is_named():
         "no known flaw is left; line 9 is the most expensive: `W @ A` takes 26 % of the step. mlpprof knows no faster "
         "form of it."
     )
+    assert "left; layers.py:9 is the most expensive" in bottleneck.rest_of(replace(most, file="layers.py"))
 
 
 def test_options_of_other_commands_are_left_out_of_a_message_about_a_program():
@@ -498,6 +499,9 @@ def test_a_training_that_differs_is_described_with_what_to_look_at_and_its_notes
 def test_a_file_of_another_name_is_found(tmp_path):
     (tmp_path / "my_mpl.py").touch()
     with pytest.raises(UsageError, match=r"but there is my_mpl\.py; rename it: mv my_mpl\.py my_mlp\.py"):
+        folders.require_folder(tmp_path)
+    (tmp_path / "my_mpl.py").rename(tmp_path / "my_mlp (1).py")
+    with pytest.raises(UsageError, match=r"mv 'my_mlp \(1\)\.py' my_mlp\.py"):
         folders.require_folder(tmp_path)
 
 

@@ -210,8 +210,8 @@ def drafts(wanted: Wanted, name: str, is_program: bool, measured: Measured, slow
     shown = [
         one for one in measured.findings if one.category in counted or changed & set(range(one.line, one.end_line + 1))
     ][:MOST_FINDINGS]
-    # the flaw is about the first of the facts
-    is_shown = any(FACTS[name].category in {one.category for one in shown} for name in list(at_most)[:1])
+    # the flaw is about the first of the facts, and a finding may be about the same
+    is_shown = next(iter(counted), None) in {one.category for one in shown}
     categories = list(dict.fromkeys([*(one.category for one in shown), *counted]))
     title = plain(wanted.title or _title(categories))
     speedup = measured.speedup
