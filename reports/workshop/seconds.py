@@ -44,7 +44,8 @@ class Watch:
         self._begun_s = self.clock()
 
     def __call__(self, what: str, share: float) -> None:
-        if what.startswith(IN_RACE) != (len(self.ends_s) == 1) and len(self.ends_s) < len(PARTS) - 1:
+        is_in_race, ended = what.startswith(IN_RACE), len(self.ends_s)
+        if (ended == 0 and is_in_race) or (ended == 1 and not is_in_race):
             self.ends_s.append(self.clock())
         self.show(what, share)
 
