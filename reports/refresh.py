@@ -1,7 +1,7 @@
 """`python -m reports.refresh` makes the committed reports again, and the figures of the README from them.
 
 The order begins with what the README shows, and goes on with the studies; together they fit into two hours on two quiet
-cores. What takes longer has a command of its own, which the README of its folder names.
+cores. The other studies have commands of their own, which the README of their folder names.
 """
 
 from __future__ import annotations

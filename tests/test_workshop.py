@@ -36,7 +36,7 @@ from mlpprof.errors import (
 )
 from mlpprof.profile.counting import count_network
 from mlpprof.profile.request import Request
-from mlpprof.results import PhaseChange
+from mlpprof.results import PhaseChange, Training
 from mlpprof.results.advice import Expensive, Finding
 from mlpprof.workloads import resolve
 from mlpprof.workshop import bottleneck, check, conditions, gradebooks, result_text, solutions
@@ -44,7 +44,7 @@ from mlpprof.workshop import folder as folders
 from mlpprof.workshop.as_used import measure_as_used, run_s
 from mlpprof.workshop.bottleneck import next_bottleneck
 from mlpprof.workshop.check import Examined, Places, _values, advice_on_speed, lost_time, measure_speed
-from mlpprof.workshop.check_program import without_options
+from mlpprof.workshop.check_program import what_differs, without_options
 from mlpprof.workshop.conditions import PROCEDURE, Conditions
 from mlpprof.workshop.exercises import DIGITS_FILE, built_in
 from mlpprof.workshop.folder import keep, result_file, stored_results
@@ -475,17 +475,33 @@ def test_without_a_known_flaw_the_most_expensive_statement_is_named():
         "no known flaw is left; line 9 is the most expensive: `W @ A` takes 26 % of the step. mlpprof knows no faster "
         "form of it."
     )
+    assert "left; layers.py:9 is the most expensive" in bottleneck.rest_of(replace(most, file="layers.py"))
 
 
 def test_options_of_other_commands_are_left_out_of_a_message_about_a_program():
     assert without_options("both differ. Name it with --step LINE. Use one order; --no-check leaves it out") == (
         "both differ. Use one order"
     )
+    for message in ("name it with --step LINE", "my_mlp.py:3: ValueError: a -- b"):
+        assert without_options(message) == message
+
+
+def test_a_training_that_differs_is_described_with_what_to_look_at_and_its_notes():
+    notes = ("my_mlp.py also changes v", "solution_1.py also changes u")
+    found = Training(False, 20, "W differs", notes, parameter="W", first_step=1)
+    known = "; my_mlp.py also changes v; the solution also changes u"
+    assert what_differs(found, "solution_1.py") == f"W differs. Look at the gradient and at the update of W{known}"
+    assert "The first step is right, so look at" in what_differs(replace(found, first_step=2), "solution_1.py")
+    found = Training(None, 20, "solution_1.py does not repeat its training. The verdict is about time only")
+    assert what_differs(found, "solution_1.py") == "the solution does not repeat its training"
 
 
 def test_a_file_of_another_name_is_found(tmp_path):
     (tmp_path / "my_mpl.py").touch()
     with pytest.raises(UsageError, match=r"but there is my_mpl\.py; rename it: mv my_mpl\.py my_mlp\.py"):
+        folders.require_folder(tmp_path)
+    (tmp_path / "my_mpl.py").rename(tmp_path / "my_mlp (1).py")
+    with pytest.raises(UsageError, match=r"mv 'my_mlp \(1\)\.py' my_mlp\.py"):
         folders.require_folder(tmp_path)
 
 

@@ -117,6 +117,12 @@ def test_the_page_has_a_question_and_three_hints_from_the_findings_and_the_diffe
     assert max(map(len, page.splitlines())) <= 120
 
 
+def test_a_version_with_a_byte_order_mark_is_read(pair, tmp_path):
+    (tmp_path / "slow.py").write_text(f"\ufeff{SLOW}", encoding="utf-8")
+    author(pair, tmp_path / "out", silent, lambda *words: MEASURED)
+    assert (tmp_path / "out" / "start.py").read_text(encoding="utf-8") == SLOW
+
+
 def test_a_fact_is_required_where_the_two_steps_differ_enough():
     assert limits({"flop": 4_000_000}, {"flop": 2_000_000}) == {"flop": 2_830_000}
     assert limits({"operations": 900, "flop": 105}, {"operations": 100, "flop": 100}) == {"operations": 300}

@@ -29,7 +29,7 @@ from mlpprof.compare.ladder import main_line, race_ladder, rungs_of
 from mlpprof.compare.live_race import variant_race
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
 from mlpprof.report.files.formats import LADDERS, PICTURES
@@ -90,10 +90,7 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
     ladders = []
     with progress_bar() as progress:
         for i, batch in enumerate(batches):
-
-            def part(what: str, share: float, i: int = i, batch: int = batch) -> None:
-                progress(f"batch {batch}: {what}", (i + share) / len(batches))
-
+            part = part_of(progress, i / len(batches), 1 / len(batches), f"batch {batch}")
             ladders.append(_race(entries, workload, batch, options, part, saving if with_runs else None))
     for path, figure in figures.items():
         with saving.attempt():

@@ -14,6 +14,7 @@ from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.saving import Saving, is_default
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.compare.peers import FULL, PLANS, QUICK, measure_row, plans_of, require_a_framework
+from mlpprof.process import part_of
 from mlpprof.report.files.formats import write_peers
 from mlpprof.report.json_documents import peers_json
 from mlpprof.report.terminal.peers import print_peers
@@ -53,10 +54,7 @@ def command(ctx: click.Context, /, rows: tuple[str, ...], quick: bool, out: Path
     finished: list[PeersRow] = []
     with progress_bar() as progress:
         for i, plan in enumerate(plans):
-
-            def part(what: str, share: float, i: int = i) -> None:
-                progress(f"{plans[i].title}: {what}", (i + share) / len(plans))
-
+            part = part_of(progress, i / len(plans), 1 / len(plans), plan.title)
             try:
                 row, machine = measure_row(plan, effort, part)
             except KeyboardInterrupt:

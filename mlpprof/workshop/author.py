@@ -185,7 +185,7 @@ def source_of(name: str, is_program: bool) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # editors on Windows may write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
 
@@ -210,8 +210,8 @@ def drafts(wanted: Wanted, name: str, is_program: bool, measured: Measured, slow
     shown = [
         one for one in measured.findings if one.category in counted or changed & set(range(one.line, one.end_line + 1))
     ][:MOST_FINDINGS]
-    # the flaw is about the first of the facts
-    is_shown = any(FACTS[name].category in {one.category for one in shown} for name in list(at_most)[:1])
+    # the flaw is about the first of the facts, and a finding may be about the same
+    is_shown = next(iter(counted), None) in {one.category for one in shown}
     categories = list(dict.fromkeys([*(one.category for one in shown), *counted]))
     title = plain(wanted.title or _title(categories))
     speedup = measured.speedup

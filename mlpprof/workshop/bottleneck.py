@@ -11,8 +11,9 @@ from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import plain
 from mlpprof.results.advice import Expensive, Finding
+from mlpprof.results.place import Place
 from mlpprof.workloads import Workload
-from mlpprof.workshop.exercises import PAGES, Course
+from mlpprof.workshop.exercises import MY_MLP, PAGES, Course
 
 LEAST_S = 12.0
 """`advise` takes less than this on two quiet cores. With less time left, the check does not look for a bottleneck."""
@@ -33,7 +34,7 @@ def next_bottleneck(file: Path, course: Course, trained: Workload | None, left_s
         with allowing(Allowance(processor_s=left_s, wall_s=left_s)):
             advice = find(subject, progress=progress)
     except MlpprofError:
-        return ""  # nothing to fix was found, or the time was over; the check itself has its result
+        return ""  # the step cannot be examined, or the time was over; the check itself has its result
     inside = [finding for finding in advice.findings if not finding.outside]
     if inside:
         return described(inside[0], course)
@@ -45,10 +46,15 @@ def described(finding: Finding, course: Course) -> str:
     worth = f"{100 * sum(finding.payoff_share) / 2:.0f} %"
     page = next((e.file_name for e in course.exercises if finding.category in e.teaches), None)
     about = "" if page is None else f" ({PAGES}/{page} is about it)"
-    return plain(f"line {finding.line}: {finding.title}, worth about {worth} of the step{about}")
+    return plain(f"{_where(finding.place)}: {finding.title}, worth about {worth} of the step{about}")
 
 
 def rest_of(most: Expensive) -> str:
     """Return the statement that takes most of a step without a known flaw, and what is known about it."""
     takes = f"`{most.text}` takes {100 * most.share:.0f} % of the step"
-    return plain(f"no known flaw is left; line {most.line} is the most expensive: {takes}. {most.known}")
+    return plain(f"no known flaw is left; {_where(most.place)} is the most expensive: {takes}. {most.known}")
+
+
+def _where(place: Place) -> str:
+    """Return the line of a place, with its file if that is another one than the learner changes."""
+    return place.words if Path(place.file).name == MY_MLP else place.text

@@ -57,8 +57,8 @@ def examine_program(
         answer["step"] = mine.request.step
         training = comparer.training(subject_of(solution), mine, progress)
         if not training.is_same:
-            reason = without_options(training.reason)
-            answer["wrong"] = f"{file.name} {training.relation} the solution: {reason}{_hint(training, solution)}"
+            why = what_differs(training, solution.path.name)
+            answer["wrong"] = f"{file.name} {training.relation} the solution: {why}"
             return answer
         answer["trained"] = training.reason
         broken = broken_fact(Counts(None, counted(mine, environment, progress)), exercise.at_most)
@@ -72,21 +72,23 @@ def examine_program(
 
 
 def without_options(message: str) -> str:
-    """Leave out the parts of a message that name options of other commands, because a check does not have them."""
+    """Leave out what a message says about other commands: their options and their verdict, which a check does not have.
+
+    A message that says nothing else stays as it is.
+    """
     parts = re.split(r"(?<=[.;]) ", message)
-    return " ".join(part for part in parts if "--" not in part).rstrip(".;")
+    return " ".join(part for part in parts if "--" not in part and "verdict" not in part).rstrip(".;") or message
 
 
-def _hint(training: Training, solution: WrittenVersion) -> str:
-    """Return what to look at, and what else is known of the training."""
-    notes = [note.replace(solution.path.name, "the solution") for note in training.notes]
-    parts = [f"{note[0].upper()}{note[1:]}" for note in notes]
+def what_differs(training: Training, solution: str) -> str:
+    """Return how a training differs, what to look at, and what else is known. solution: the file of the solution."""
+    found = without_options(training.reason)
     if training.parameter is not None and training.first_step == 1:
-        parts.insert(0, f"Look at the gradient and at the update of {training.parameter}")
-    elif training.parameter is not None and training.first_step and not parts:
+        found += f". Look at the gradient and at the update of {training.parameter}"
+    elif training.parameter is not None and training.first_step:
         reused = "such as a sum or a reused array"
-        parts.append(f"The first step is right, so look at what one step leaves for the next, {reused}")
-    return "".join(f". {part}" for part in parts)
+        found += f". The first step is right, so look at what one step leaves for the next, {reused}"
+    return "; ".join((found, *training.notes)).replace(solution, "the solution")
 
 
 def counted(subject: ProgramSubject, environment: Environment, progress: Progress) -> Sequence[Operation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shlex
 import shutil
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -109,9 +110,8 @@ def require_folder(folder: Path) -> Path:
     if not file.is_file():
         near = get_close_matches(MY_MLP, [path.name for path in folder.glob("*.py")], n=1)
         if near:
-            raise UsageError(
-                f"there is no {MY_MLP} in {folder}, but there is {near[0]}; rename it: mv {near[0]} {MY_MLP}"
-            )
+            rename = f"mv {shlex.quote(near[0])} {MY_MLP}"
+            raise UsageError(f"there is no {MY_MLP} in {folder}, but there is {near[0]}; rename it: {rename}")
         raise UsageError(
             f"there is no {MY_MLP} in {folder}; change to the folder of your workshop, or make one: "
             "mlpprof workshop new DIR"

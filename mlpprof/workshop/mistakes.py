@@ -132,7 +132,8 @@ GRADIENT_MISTAKES: tuple[tuple[Backward, str], ...] = (
     ),
     (
         Backward(derivative=lambda n, Z, A: A),
-        "delta[l] is multiplied by A[l] instead of the derivative A[l] * (1 - A[l])",
+        "delta[l] is multiplied by A[l] instead of the derivative of the activation, which is A[l] * (1 - A[l]) for "
+        "the sigmoid",
     ),
     (
         Backward(at_output=True),

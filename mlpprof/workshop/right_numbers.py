@@ -263,9 +263,11 @@ def _loss_problem(loss: Any, case: Case) -> str | None:
             f"loss() divides the sum over the samples by {round(divisor)}, and should divide it by {len(case.index)}, "
             "the number of samples in the batch of this check. Use len(index) instead of a fixed number"
         )
+    hidden, output = case.network.hidden, case.network.output
+    at_output = "" if output == hidden else f", but A[L] = {output}(Z[L]) in the last layer"
     return (
         f"loss() is {float(loss):.6g}, expected was {right:.6g}, so forward or loss is wrong. If a sample is a "
-        f"column, Z[l] = W[l] @ A[l - 1] + b[l] and A[l] = {case.network.hidden}(Z[l]). If your W[l] has a column "
+        f"column, Z[l] = W[l] @ A[l - 1] + b[l] and A[l] = {hidden}(Z[l]){at_output}. If your W[l] has a column "
         "of biases, W[l] stands for the other columns here"
     )
 

@@ -36,6 +36,7 @@ MOST_LAYERS = 32
 MOST_BYTES = 1 << 18
 """The factors that differ from product to product take at most so many bytes, so that they stay in the cache."""
 TURN_S = 0.004
+"""A turn repeats a call until it takes about so many seconds."""
 PEAK_BUDGETS = 3.0
 """The peak is measured so many times as long as for a profile, because every figure is divided by it."""
 DTYPE = "float32"
@@ -60,7 +61,7 @@ def factors(kind: str, n: int, m: int) -> tuple[Array, list[Array]]:
 
 
 class Library:
-    """A library that has come: its name and version, and its products."""
+    """A library that is installed: its version, and its products."""
 
     version = ""
 

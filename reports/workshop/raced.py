@@ -3,10 +3,11 @@
 Some of the labelled submissions (`reports.workshop.submissions`) are checked with their race, as `mlpprof workshop
 check` does, on each of three settings: on one core, on two cores beside a busy program, and with the kernels of another
 CPU in OpenBLAS. Three of five are right, one has a mistake, and one is right but trains each batch three times before
-it it updates, so it is too slow. A right one has to end in PASS, and the others in NOT THERE YET.
+it updates, so it is too slow. A right one has to end in PASS, and the others in NOT THERE YET.
 
-A submission takes about three minutes. With --minutes the study can be made in pieces: the next run goes on after what
-raced.json has, if the code of the check is still the same, and otherwise begins again.
+A submission takes up to three minutes, because each of its three checks may take one. With --minutes the study can be
+made in pieces: the next run skips the submissions that raced.json has, if the code of the check is still the same.
+Otherwise it begins again.
 """
 
 from __future__ import annotations
@@ -212,15 +213,18 @@ def run(
 ) -> Outcome:
     """Check so many submissions on each setting, apart from those that are known.
 
-    ask: checks one. keep: gets what there is after each of them.
+    ask: checks one. keep: gets what there is after each of them. known: each of them stands for one submission, because
+    some of the slow ones come twice.
     """
     is_over, outcome, everything = over_after(minutes), Outcome(), chosen(count, seed)
-    known_by_source = {one.source: one for one in known}
+    not_taken = list(known)
     share = 1 / (len(everything) * len(settings))
     for done, submission in enumerate(everything):
         source = hashlib.sha256(f"{submission.exercise} {submission.source}".encode()).hexdigest()
-        if source in known_by_source:
-            outcome.results.append(known_by_source[source])
+        earlier = next((one for one in not_taken if one.source == source), None)
+        if earlier is not None:
+            not_taken.remove(earlier)
+            outcome.results.append(earlier)
             continue
         if is_over():
             continue  # known ones may follow
@@ -265,7 +269,10 @@ def table(outcome: Outcome, settings: Sequence[str], earlier: Sequence[Mapping[s
 
 
 def _piece(circumstances: Mapping[str, Any]) -> str:
-    words = "An earlier piece: begun {begun}, {minutes:g} min, load {load_before:g} before, {load_after:g} after."
+    words = (
+        "An earlier piece of the study began at {begun} and took {minutes:g} min; the load was {load_before:g} before "
+        "it and {load_after:g} after it."
+    )
     return words.format_map(circumstances)
 
 

@@ -27,6 +27,7 @@ from reports.studies.study import Study
 from reports.workshop.submissions import FOLDER
 
 PARTS = ("before the race", "race", "after the race")
+"""The parts of a check in their order."""
 IN_RACE = "process "
 """The progress of a race begins with this word: 'process 2 of 3: racing'."""
 
@@ -43,7 +44,8 @@ class Watch:
         self._begun_s = self.clock()
 
     def __call__(self, what: str, share: float) -> None:
-        if what.startswith(IN_RACE) != (len(self.ends_s) == 1) and len(self.ends_s) < len(PARTS) - 1:
+        is_in_race, ended = what.startswith(IN_RACE), len(self.ends_s)
+        if (ended == 0 and is_in_race) or (ended == 1 and not is_in_race):
             self.ends_s.append(self.clock())
         self.show(what, share)
 
@@ -71,7 +73,8 @@ def checked(number: int, progress: Progress, as_used: bool) -> Checked:
         (Path(folder) / MY_MLP).write_text(solution_text(course, number), encoding="utf-8")
         watch = Watch(progress)
         exercise = course.numbered(number)
-        result = race(examine(Path(folder), course, exercise, "", CLASSROOM, watch), None, watch, as_used)
+        found = examine(Path(folder), course, exercise, "", CLASSROOM, watch)
+        result = race(found, None, watch, as_used) if found.result.outcome == "pass" else found.result
         processes = 0 if result.speed is None else result.speed.processes
         return Checked(number, result.outcome, processes, watch.seconds())
 
@@ -101,8 +104,8 @@ def main(exercises: tuple[int, ...], as_used: bool, out: Path) -> None:
     with progress_bar() as progress:
         for number in exercises or range(len(built_in().exercises)):
             results.append(checked(number, progress, as_used))
-    document = {"schema": 1, "checks": [asdict(one) for one in results]}
-    text, _ = study.keep(table(results), document, "reports.workshop")
+            document = {"schema": 1, "checks": [asdict(one) for one in results]}
+            text, _ = study.keep(table(results), document, "reports.workshop")
     click.echo(text, nl=False)
 
 
