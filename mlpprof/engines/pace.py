@@ -1,10 +1,11 @@
-"""Whether a team or a single worker makes the next steps: the team, unless it was measured to be slower.
+"""The choice of who makes the next steps: a team, unless it was measured to be slower than a single worker.
 
-A team is slow beside other programs: all workers wait for the one that has no core. How slow depends on those programs,
-and changes while they come and go. So the steps are made in blocks of some milliseconds, and the clock decides. A
-single worker is timed once. The team goes on as long as its steps are shorter than that. When they are not, the single
-worker makes some blocks, and then the team gets another try. Each time that it fails, the blocks until the next try
-double, so that tries take little time beside a program that stays.
+A team is slow beside other programs, because all workers wait for the one that has no core. How slow it is depends on
+those programs, and changes while they come and go. So the steps are made in blocks of about 20 milliseconds, whose
+times are compared. The single worker makes some of the first blocks. The team goes on as long as its steps take less
+time than those of the last block of the single worker. If they take more, the single worker makes a block, and then the
+team gets another try. Each time that the team is slower again, the number of blocks until the next try doubles. So
+tries take little time beside a program that stays.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Steps = Callable[[int, int], None]
 
 
 class Pace:
-    """The choice for steps of one kind, such as those of one batch size. clock: for tests."""
+    """The choice for steps of one kind, such as those of one batch size. clock: another clock, for tests."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
