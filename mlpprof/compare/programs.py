@@ -229,10 +229,10 @@ class ProgramRace(ProcessRace):
         if not counts:
             return UsageError("a program ended before its steps could be timed")
         count, name = min(counts)
-        return UsageError(
-            f"{name} makes {count} {'step' if count == 1 else 'steps'} and ends; a comparison needs at least "
-            f"{FEWEST_STEPS}. Let it train longer"
-        )
+        steps = f"{count} {'step' if count == 1 else 'steps'}"
+        needed = f"a comparison needs at least {FEWEST_STEPS}"
+        why = needed if count < FEWEST_STEPS else "this is too early to time them"
+        return UsageError(f"{name} makes {steps} and ends; {why}. Let it train longer")
 
 
 class _Announced:
