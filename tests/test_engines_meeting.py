@@ -57,13 +57,18 @@ def test_a_worker_that_fails_ends_the_others_and_its_exception_is_raised():
 
 FOREVER = """
 import threading
+import numpy as np
 from numba import njit
-from mlpprof.engines.meeting import CompiledTeam, meet
+from mlpprof.engines.meeting import LINE, CompiledTeam, meet
 
 @njit(nogil=True)
 def forever(numbers, worker):
     while meet(numbers, worker):
         pass
+
+stopped = np.zeros(2 * LINE, np.int64)
+stopped[-LINE] = 1
+forever(stopped, 0)  # compiles it, so that Ctrl-C does not come meanwhile
 
 def work(numbers, worker):
     if worker == 0:

@@ -39,10 +39,10 @@ class Pace:
         while done < steps:
             if self._left > 0:
                 self._left -= 1
-                done = self._block(self._alone, alone, done, steps)
+                done, _ = self._block(self._alone, alone, done, steps)
                 continue
-            done = self._block(self._team, team, done, steps)
-            if math.isinf(self._team.step_s):
+            done, counts = self._block(self._team, team, done, steps)
+            if not counts:
                 continue
             if math.isinf(self._alone.step_s):
                 self._left = 1
@@ -51,12 +51,12 @@ class Pace:
             else:
                 self._pause = self._left = min(LONGEST_PAUSE, 2 * self._pause or 1)
 
-    def _block(self, worker: _Worker, make: Steps, done: int, steps: int) -> int:
+    def _block(self, worker: _Worker, make: Steps, done: int, steps: int) -> tuple[int, bool]:
+        """Make a block of steps; returns the step after it, and whether its time counts."""
         end = min(steps, done + worker.count)
         begun = self._clock()
         make(done, end)
-        worker.took(end - done, self._clock() - begun, end - done == steps)
-        return end
+        return end, worker.took(end - done, self._clock() - begun, end - done == steps)
 
 
 class _Worker:
@@ -66,14 +66,17 @@ class _Worker:
         self.count, self.step_s = 1, math.inf
         self._begun = False
 
-    def took(self, steps: int, block_s: float, is_all: bool) -> None:
-        """Keep the time of a block. is_all: whether it has all steps of a call of `run`.
+    def took(self, steps: int, block_s: float, is_all: bool) -> bool:
+        """Keep the time of a block if it counts. is_all: whether it has all steps of a call of `run`.
 
-        Another short block does not count, since waking the team takes longer than some steps.
+        The first block does not count, because it may have been compiled. Another short block does not count either,
+        because waking the team takes longer than some steps.
         """
-        if self._begun:  # the first block may have been compiled
+        counts = self._begun and (is_all or block_s >= BLOCK_S / 4)
+        if self._begun:
             step_s = max(block_s / steps, 1e-9)
-            if is_all or block_s >= BLOCK_S / 4:
-                self.step_s = step_s
             self.count = max(1, min(GROWTH * self.count, int(BLOCK_S / step_s)))
+            if counts:
+                self.step_s = step_s
         self._begun = True
+        return counts
