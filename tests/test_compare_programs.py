@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from mlpprof.compare.programs import (
     require_different,
 )
 from mlpprof.compare.variant_difference import averaged
-from mlpprof.errors import EXIT_FAILED, UsageError
+from mlpprof.errors import EXIT_FAILED, ProgramEnded, UsageError
 from mlpprof.programs.name import ProgramName
 from mlpprof.programs.request import request_for
 from mlpprof.results import ExpressionChange, ProgramPair
@@ -262,6 +263,38 @@ def test_a_program_that_ends_earlier_than_in_the_first_replicate_is_timed_again_
 def test_a_program_of_too_few_steps_is_refused_with_their_number(written):
     live = race_of(written("old.py", training()), written("new.py", training("0.02", steps=2)))
     with pytest.raises(UsageError, match=r"new.py makes 2 steps and ends; a comparison needs at least 3"):
+        live.run(quiet)
+
+
+class EndingWorker:
+    """A fake worker whose program ends while it warms up. lengths: the number of steps of each run."""
+
+    def __init__(self, lengths: Iterator[int]) -> None:
+        self.lengths = lengths
+
+    def __enter__(self) -> EndingWorker:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def call(self, name: str, *arguments: object, **named: object) -> object:
+        if name == "warm_up":
+            raise ProgramEnded("the program ended")
+        made = {"steps": next(self.lengths), "has_ended": True, "notes": [], "between_s": 0.0} if name == "made" else {}
+        return {
+            "load": {"dtype": "", "spans_steps": False, "compiles": False},
+            "first_run": {"first_s": 0.1, "engine": ""},
+            "describe": {"machine": {}},
+            "made": made,
+        }[name]
+
+
+def test_programs_that_end_after_another_number_of_steps_each_time_are_refused_and_not_run_for_ever(written):
+    lengths = iter([7, 9, 5, 9, 7, 9])
+    subjects = [ProgramSubject(written(f"{name}.py", training()), "twice") for name in ("old", "new")]
+    live = ProgramRace(subjects, ONE_THREAD, start=lambda entrants: EndingWorker(lengths))
+    with pytest.raises(UsageError, match=r"old.py makes 5 steps and ends; this is too early to time them"):
         live.run(quiet)
 
 

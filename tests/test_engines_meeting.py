@@ -59,12 +59,16 @@ FOREVER = """
 import threading
 import numpy as np
 from numba import njit
-from mlpprof.engines.meeting import CompiledTeam, meet
+from mlpprof.engines.meeting import LINE, CompiledTeam, meet
 
 @njit(nogil=True)
 def forever(numbers, worker):
     while meet(numbers, worker):
         pass
+
+stopped = np.zeros(2 * LINE, np.int64)
+stopped[-LINE] = 1
+forever(stopped, 0)  # compiles it, so that Ctrl-C does not come meanwhile
 
 def work(numbers, worker):
     if worker == 0:
@@ -78,9 +82,10 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_reaches_whoever_waits_for_the_team_and_ends_its_threads():
+def interrupted_output(program: str) -> str:
+    """What a program prints after Ctrl-C, which comes when it has printed "begun"."""
     process = subprocess.Popen(
-        [sys.executable, "-c", FOREVER],
+        [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
@@ -89,5 +94,51 @@ def test_ctrl_c_reaches_whoever_waits_for_the_team_and_ends_its_threads():
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    assert output == "1 thread\n"
     assert process.returncode == 0
+    return output
+
+
+def test_ctrl_c_reaches_whoever_waits_for_the_team_and_ends_its_threads():
+    assert interrupted_output(FOREVER) == "1 thread\n"
+
+
+LATE = """
+import threading
+import numpy as np
+from numba import njit
+from mlpprof.engines.meeting import LINE, CompiledTeam, meet
+
+@njit(nogil=True)
+def meet_once(numbers, worker):
+    return meet(numbers, worker)
+
+meet_once(np.zeros(2 * LINE, np.int64), 0)  # compiles it
+late, has_come, answers = threading.Event(), threading.Event(), []
+
+def interrupted(numbers, worker):
+    if worker == 0:
+        print("begun", flush=True)
+    else:
+        late.wait()  # until the next work has begun
+    answers.append(meet_once(numbers, worker))
+    if worker == 1:
+        has_come.set()
+
+def again(numbers, worker):
+    if worker == 0:
+        late.set()
+        has_come.wait()
+    answers.append(meet_once(numbers, worker))
+
+team = CompiledTeam(2)
+try:
+    team.run(interrupted)
+except KeyboardInterrupt:
+    team.run(again)
+    team.close()
+    print(answers)
+"""
+
+
+def test_a_thread_that_comes_late_after_ctrl_c_does_not_meet_the_workers_of_the_next_work():
+    assert interrupted_output(LATE) == "[False, False, True, True]\n"

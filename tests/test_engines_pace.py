@@ -60,3 +60,15 @@ def test_the_first_block_of_each_is_not_timed_because_it_may_be_compiled():
     assert [*machine.run(pace, 1), *machine.run(pace, 1), *machine.run(pace, 1)] == ["team", "team", "alone"]
     machine.alone_s = 0.0005
     assert machine.run(pace, 1000).count("alone") > 800
+
+
+@pytest.mark.parametrize("before", [0, 20])
+def test_a_try_of_the_team_that_is_too_short_to_be_timed_is_not_taken_for_a_failure(before):
+    machine = Machine(0.003, 0.001)
+    pace = Pace(lambda: machine.now)
+    machine.run(pace, 3000 + before)
+    machine.team_s = 0.0005
+    calls = [set(machine.run(pace, 21)) for _ in range(LONGEST_PAUSE)]  # a block of the single worker has 20 steps
+    first = calls.index({"team"})
+    assert first <= LONGEST_PAUSE / 2 + 1
+    assert calls[first:] == [{"team"}] * (LONGEST_PAUSE - first)

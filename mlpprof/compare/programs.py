@@ -157,7 +157,8 @@ class ProgramRace(ProcessRace):
     def run(self, progress: Progress) -> None:
         """Add one more replicate; if a program ends before there is a block, again, with fewer steps a turn.
 
-        That may happen after other replicates too, as if the program was disturbed and took more steps to warm up.
+        A program may end too early in a later replicate as well, for example if it took more steps to warm up because
+        another program disturbed it.
         """
         while True:
             try:
@@ -209,8 +210,9 @@ class ProgramRace(ProcessRace):
             made = replicate.call(place, "made")
             self._between_s[place].append(made["between_s"])
             self._notes.update(dict.fromkeys(made["notes"]))
-            if made["has_ended"]:
-                self._made[place] = made["steps"]
+            if made["has_ended"]:  # the shortest run counts, so that `run` ends if every run has another length
+                known = self._made[place]
+                self._made[place] = made["steps"] if known is None else min(known, made["steps"])
 
     def _note_few(self) -> bool:
         """From now on, the workers know how many steps the shortest program makes; whether that is news."""
@@ -227,10 +229,10 @@ class ProgramRace(ProcessRace):
         if not counts:
             return UsageError("a program ended before its steps could be timed")
         count, name = min(counts)
-        return UsageError(
-            f"{name} makes {count} {'step' if count == 1 else 'steps'} and ends; a comparison needs at least "
-            f"{FEWEST_STEPS}. Let it train longer"
-        )
+        steps = f"{count} {'step' if count == 1 else 'steps'}"
+        needed = f"a comparison needs at least {FEWEST_STEPS}"
+        why = needed if count < FEWEST_STEPS else "this is too early to time them"
+        return UsageError(f"{name} makes {steps} and ends; {why}. Let it train longer")
 
 
 class _Announced:

@@ -168,13 +168,13 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
         )
     worst = max(wrong, key=lambda pair: pair.relative(steps))
     first = next(step for step in range(1, steps + 1) if any(pair.differs(step) for pair in pairs))
+    explained = worst.allowed(steps) / worst.changed(steps)
     reason = (
         f"after {_steps(steps)} from the same seeds, {worst.name} differs by {worst.relative(steps):.2g} times what "
-        f"training has changed in it (rounding explains {worst.allowed(steps) / worst.changed(steps):.0e} times); "
-        f"the first difference is after step {first}"
+        f"training has changed in it (rounding explains at most {explained:.0e} times); the first difference is after "
+        f"step {first}"
     )
-    shares = worst.relative(steps), worst.allowed(steps) / worst.changed(steps)
-    return Training(False, steps, reason, tuple(notes), worst.name, *shares, first)
+    return Training(False, steps, reason, tuple(notes), worst.name, worst.relative(steps), explained, first)
 
 
 def matched(

@@ -1,13 +1,13 @@
-"""Many steps of `blocked_passes` by a team of threads, each of which runs one compiled call and meets the others in it.
+"""Many steps of `blocked_passes` by a team of threads. Each thread makes one compiled call and meets the others in it.
 
-There are two plans. The memory is that of one process, so that every worker can read everything.
+All threads belong to one process, so that every worker can read everything. There are two plans.
 
     a large batch       Every worker takes its samples through all layers, in pieces, and adds up a gradient of its own.
                         They meet. Then each adds up a range of all gradients, and updates these weights. They meet.
     a small batch       All A[l] and delta[l] of the batch are shared. Every worker computes a part of each: its
-                        samples, or, where a layer has several panels, its panels. They meet wherever one needs what
-                        others have computed. Then each makes the update of its part of every W[l], with all samples
-                        and within the tiles, so that no gradient is written. They meet.
+                        samples, or, where a layer has several panels, its panels. They meet where a worker needs
+                        what others have computed. Then each updates its part of every W[l], with all samples and within
+                        the tiles, so that no gradient is written. They meet.
 
 The second plan writes no gradient, but the samples go from core to core. It meets twice in a step if no layer has
 several panels, and about twice per layer if all have.
@@ -41,7 +41,7 @@ from mlpprof.engines.tiles import UNFINISHED, UNIT, multiply_forward
 from mlpprof.model.interface import Array
 
 WITHOUT_LOCK = njit(cache=bool(config.CACHE_DIR), error_model="numpy", nogil=True)
-"""These functions release the lock of the interpreter, so that all workers run at once."""
+"""The compiler of functions that release the lock of the interpreter, so that all workers run at once."""
 
 # fmt: off
 
@@ -50,9 +50,9 @@ WITHOUT_LOCK = njit(cache=bool(config.CACHE_DIR), error_model="numpy", nogil=Tru
 def make_steps_with_shares(
     numbers: Array, part: tuple[int, int], plan: Plan, widths: Any, codes: Array, theta: Array, velocity: Array,
     gradients: Array, optimizer: Any, gains: Array, X: Array, Y: Array, indices: Array, A: Array, out: Array, T: Array,
-    delta: Array, turned: Array, parts: Array, least: float, losses: Array,
+    delta: Array, turned: Array, least: float, losses: Array,
 ) -> None:
-    """The part of a worker of a step for each row of indices (steps, m), in pieces of at most len(T) samples.
+    """Make one worker's part of a step for each row of indices (steps, m), in pieces of at most len(T) samples.
 
     gradients: (workers, parameters). losses: (workers, steps). A, out, T, delta and turned are the worker's own.
     """
@@ -142,7 +142,7 @@ def make_steps_with_parts(
     gradients: Array, optimizer: Any, gains: Array, X: Array, Y: Array, indices: Array, A: Array, out: Array, T: Array,
     delta: Array, turned: Array, parts: Array, least: float, losses: Array,
 ) -> None:
-    """The part of a worker of a step for each row of indices (steps, m), where all samples are in one piece.
+    """Make one worker's part of a step for each row of indices (steps, m), where all samples are in one piece.
 
     gradients: (workers, parameters). losses: (workers, steps). Only turned is the worker's own.
     """

@@ -4,10 +4,10 @@ Every worker has a line of the cache with a number, which only this worker write
 comes writes its number, and then looks at the numbers of the others until they have come as often. On one processor
 this takes a few tenths of a microsecond, so that workers can meet several times in a step of a hundred.
 
-Who waits for long waits for a worker that has no core, because another program runs there. After SPINS looks, a worker
-therefore offers its core to others between its looks. It does not sleep: the others would not find it at their next
-meeting, and would go to sleep in turn, so that every meeting would take as long as a sleep. (Workers that slept for 20
-microseconds made a step of 30 last 200 or more, beside other programs.)
+If a worker has to wait for long, one of the others has no core, because another program runs there. After SPINS looks,
+the worker that waits therefore offers its core to other programs between its looks. It does not sleep. If it did, the
+others would have to wait for it at their next meeting, and would go to sleep in turn, so that every meeting would take
+as long as a sleep. (Beside other programs, a step of 30 microseconds took 200 or more if workers slept for 20.)
 """
 
 from __future__ import annotations
@@ -27,16 +27,20 @@ from mlpprof.engines.team import ThreadTeam
 from mlpprof.model.interface import Array
 
 LINE = 16
-"""Numbers of 8 bytes from one worker's to the next: two lines of the cache, since processors fetch pairs of lines."""
+"""The distance from the number of one worker to that of the next, in numbers of 8 bytes. It is two lines of the cache,
+since processors fetch pairs of lines."""
 SPINS = 2000
-"""A worker looks this often before it offers its core; the looks take 20 to 100 microseconds on most processors."""
+"""A worker looks this often before it offers its core. The looks take 20 to 100 microseconds on most processors."""
+
+Work = Callable[[Array, int], None]
+"""work(numbers, worker): what a worker does; the numbers are those of `meet`."""
 
 offer_core = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())
 
 
 @intrinsic
 def read(typing, numbers, at):  # type: ignore[no-untyped-def]
-    """A number that another worker may write; what it had written before can be read from here on."""
+    """Read a number that another worker may write. What that worker wrote before it is visible from here on."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
         return builder.load_atomic(_place(context, builder, signature, values), "acquire", 8)
@@ -102,24 +106,25 @@ def meet(numbers: Array, worker: int) -> bool:
 class CompiledTeam:
     """Threads for work that is one compiled call for each of them, in which they meet.
 
-    Whoever gives them work only waits for them, in Python, so that Ctrl-C reaches it. The threads start with the first
-    work.
+    The thread that calls `run` only waits for them, in Python, so that Ctrl-C reaches it. The first call starts the
+    threads.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._numbers = np.zeros(LINE * (workers + 1), np.int64)  # a line for each worker, and the sign to stop
-        self._work: list[Callable[[Array, int], None]] = []
         self._team: ThreadTeam | None = None
 
-    def run(self, work: Callable[[Array, int], None]) -> None:
-        """Call work(numbers, worker) in each thread; the numbers are those of `meet`.
+    def run(self, work: Work) -> None:
+        """Do the work in each thread.
 
         If one of them raises an exception, or Ctrl-C comes, the others end at their next meeting, and it is raised
         here.
         """
         if self._team is None:
-            self._numbers[:] = 0
+            # Threads of an earlier team may still run, such as one that was compiling. They keep their own numbers, in
+            # which the sign to stop stays.
+            self._numbers = np.zeros(LINE * (self.workers + 1), np.int64)  # a line for each worker, then the sign
+            self._work: list[Work] = []
             self._team = ThreadTeam(self.workers + 1, _serving(self._numbers, self._work))
         self._work[:] = [work]
         try:
@@ -135,12 +140,12 @@ class CompiledTeam:
     def close(self) -> None:
         """End the threads; a second call does nothing, and new work starts new ones."""
         if self._team is not None:
-            self._team.close()
-            self._team = None
+            team, self._team = self._team, None
+            team.close()
 
 
-def _serving(numbers: Array, given: list[Callable[[Array, int], None]]) -> Callable[[int, int], None]:
-    def serve(member: int, task: int) -> None:  # member 0 of a ThreadTeam is who waits
+def _serving(numbers: Array, given: list[Work]) -> Callable[[int, int], None]:
+    def serve(member: int, task: int) -> None:  # member 0 of a ThreadTeam is the thread that waits
         try:
             given[0](numbers, member - 1)
         except BaseException:

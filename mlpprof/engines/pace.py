@@ -1,10 +1,11 @@
-"""Whether a team or a single worker makes the next steps: the team, unless it was measured to be slower.
+"""The choice of who makes the next steps: a team, unless it was measured to be slower than a single worker.
 
-A team is slow beside other programs: all workers wait for the one that has no core. How slow depends on those programs,
-and changes while they come and go. So the steps are made in blocks of some milliseconds, and the clock decides. A
-single worker is timed once. The team goes on as long as its steps are shorter than that. When they are not, the single
-worker makes some blocks, and then the team gets another try. Each time that it fails, the blocks until the next try
-double, so that tries take little time beside a program that stays.
+A team is slow beside other programs, because all workers wait for the one that has no core. How slow it is depends on
+those programs, and changes while they come and go. So the steps are made in blocks of about 20 milliseconds, whose
+times are compared. The single worker makes some of the first blocks. The team goes on as long as its steps take less
+time than those of the last block of the single worker. If they take more, the single worker makes a block, and then the
+team gets another try. Each time that the team is slower again, the number of blocks until the next try doubles. So
+tries take little time beside a program that stays.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Steps = Callable[[int, int], None]
 
 
 class Pace:
-    """The choice for steps of one kind, such as those of one batch size. clock: for tests."""
+    """The choice for steps of one kind, such as those of one batch size. clock: another clock, for tests."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -38,10 +39,10 @@ class Pace:
         while done < steps:
             if self._left > 0:
                 self._left -= 1
-                done = self._block(self._alone, alone, done, steps)
+                done, _ = self._block(self._alone, alone, done, steps)
                 continue
-            done = self._block(self._team, team, done, steps)
-            if math.isinf(self._team.step_s):
+            done, counts = self._block(self._team, team, done, steps)
+            if not counts:
                 continue
             if math.isinf(self._alone.step_s):
                 self._left = 1
@@ -50,12 +51,12 @@ class Pace:
             else:
                 self._pause = self._left = min(LONGEST_PAUSE, 2 * self._pause or 1)
 
-    def _block(self, worker: _Worker, make: Steps, done: int, steps: int) -> int:
+    def _block(self, worker: _Worker, make: Steps, done: int, steps: int) -> tuple[int, bool]:
+        """Make a block of steps; returns the step after it, and whether its time counts."""
         end = min(steps, done + worker.count)
         begun = self._clock()
         make(done, end)
-        worker.took(end - done, self._clock() - begun, end - done == steps)
-        return end
+        return end, worker.took(end - done, self._clock() - begun, end - done == steps)
 
 
 class _Worker:
@@ -65,14 +66,17 @@ class _Worker:
         self.count, self.step_s = 1, math.inf
         self._begun = False
 
-    def took(self, steps: int, block_s: float, is_all: bool) -> None:
-        """Keep the time of a block. is_all: whether it has all steps of a call of `run`.
+    def took(self, steps: int, block_s: float, is_all: bool) -> bool:
+        """Keep the time of a block if it counts. is_all: whether it has all steps of a call of `run`.
 
-        Another short block does not count, since waking the team takes longer than some steps.
+        The first block does not count, because it may have been compiled. Another short block does not count either,
+        because waking the team takes longer than some steps.
         """
-        if self._begun:  # the first block may have been compiled
+        counts = self._begun and (is_all or block_s >= BLOCK_S / 4)
+        if self._begun:
             step_s = max(block_s / steps, 1e-9)
-            if is_all or block_s >= BLOCK_S / 4:
-                self.step_s = step_s
             self.count = max(1, min(GROWTH * self.count, int(BLOCK_S / step_s)))
+            if counts:
+                self.step_s = step_s
         self._begun = True
+        return counts

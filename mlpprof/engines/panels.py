@@ -27,14 +27,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mlpprof.engines.numba_passes import COMPILE, SIGMOID, TANH
-from mlpprof.engines.tiles import HERE, UNIT, transpose
+from mlpprof.engines.tiles import HERE, INTO_SECOND_CACHE, UNIT, ask_for, transpose
 from mlpprof.model.interface import Array, Parameters
 from mlpprof.model.network import Network
 
 INPUT_UNITS = 50
 """A panel of the input has at most this many units. It is only read, so registers do not limit it."""
-
-
 AHEAD = 2
 """The gather asks for a row this many rows before it copies it, because rows at random places in memory come late."""
 LINE = 64
@@ -154,13 +152,8 @@ def fetch_ahead(typing, values, row, left, right):  # type: ignore[no-untyped-de
         bytes_in_part = builder.mul(builder.sub(right, left), size)
         place = builder.mul(builder.add(builder.mul(row, columns), left), size)
         start = builder.gep(builder.bitcast(matrix.data, byte), [place])
-        name, number = "llvm.prefetch.p0", ir.IntType(32)
-        module = builder.module
-        if name not in module.globals:
-            ir.Function(module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), name)
-        how = [ir.Constant(number, value) for value in (0, 2, 1)]  # read, into the second level of cache, data
         with cgutils.for_range_slice(builder, size.type(0), bytes_in_part, size.type(LINE)) as (at, _):
-            builder.call(module.globals[name], [builder.gep(start, [at]), *how])
+            ask_for(builder, builder.gep(start, [at]), INTO_SECOND_CACHE)
         return context.get_dummy_value()
 
     return types.void(values, row, left, right), generate

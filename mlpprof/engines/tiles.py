@@ -41,6 +41,8 @@ WIDEST = 9
 
 AHEAD = 8
 """The gradient asks for a sample this many samples before it needs it, because samples at random places come late."""
+INTO_SECOND_CACHE, INTO_FIRST_CACHE = 2, 3
+"""The caches into which `ask_for` can load a line, by the numbers that LLVM gives them."""
 
 FORWARD, PROPAGATE, GRADIENT = range(3)
 """What is made of a complete tile."""
@@ -84,6 +86,15 @@ def registers_here() -> Registers:
     if features.get("avx512f"):
         return AVX512
     return AVX2 if features.get("avx2") and features.get("fma") else SSE
+
+
+def ask_for(builder: ir.IRBuilder, place: ir.Value, cache: int) -> None:
+    """Let the processor load a line of memory into a cache, without waiting for it."""
+    byte, number, name = ir.IntType(8).as_pointer(), ir.IntType(32), "llvm.prefetch.p0"
+    if name not in builder.module.globals:
+        ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), name)
+    how = [ir.Constant(number, value) for value in (0, cache, 1)]  # 0: it will be read; 1: it is data
+    builder.call(builder.module.globals[name], [builder.bitcast(place, byte), *how])
 
 
 def multiply_function(
@@ -203,9 +214,9 @@ class _Writer:
             if self.in_order and self.kind == GRADIENT:
                 place = builder.load(builder.gep(order, [k]))
                 later = builder.load(builder.gep(order, [self.at_most_last(builder.add(k, INT(AHEAD)))]))
-                self.ask_for(builder.gep(a_rows[0], [builder.mul(later, a_k)]))
+                ask_for(builder, builder.gep(a_rows[0], [builder.mul(later, a_k)]), INTO_FIRST_CACHE)
             for next_row in next_rows:
-                self.ask_for(builder.gep(next_row, [k]))
+                ask_for(builder, builder.gep(next_row, [k]), INTO_FIRST_CACHE)
             found = []
             for i in range(rows):
                 number = builder.load(builder.gep(a_rows[i], [builder.mul(place, a_k)]))
@@ -356,14 +367,6 @@ class _Writer:
         exponent = builder.shl(builder.bitcast(shifted, bits), self.constant(mantissa, bits))
         return builder.bitcast(builder.add(builder.bitcast(p, bits), exponent), kind)
 
-    def ask_for(self, place: ir.Value) -> None:
-        """Let the processor load a line into its first cache, without waiting for it."""
-        module, byte, number = self.function.module, ir.IntType(8).as_pointer(), ir.IntType(32)
-        if "llvm.prefetch.p0" not in module.globals:
-            ir.Function(module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0")
-        how = [ir.Constant(number, value) for value in (0, 3, 1)]  # read, into all caches, data
-        self.builder.call(module.globals["llvm.prefetch.p0"], [self.builder.bitcast(place, byte), *how])
-
     def load_row(self, place: ir.Value) -> list[ir.Value]:
         builder = self.builder
         found = []
@@ -412,7 +415,8 @@ def _multiplication(kind: int) -> Any:
 
     widths: as in `Plan`; code is made only for those that are not None. The other arguments are those of
     `multiply_function`, but a place in an array is a pair of an array and an index, and a has its two steps too. If its
-    samples are to be taken in an order, a place in the order and what it has from there on follow in the same tuple.
+    samples are to be taken in an order, this order (an array and a place) and how many numbers it has from there on
+    follow in the same tuple.
     """
 
     @intrinsic

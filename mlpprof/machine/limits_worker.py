@@ -5,7 +5,6 @@ The best of the repetitions counts: whatever else the machine does can only make
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import itertools
 import math
@@ -28,8 +27,8 @@ CLOCKED_S = 0.0005
 """The clock is read at most this often; a shorter operation is repeated between two readings."""
 
 GEMM_SIZES = {"float32": (1536, 512), "float64": (1280, 384)}
-"""The large square matrices. The product of the smaller ones is short enough to be finished before another program
-interrupts it, so that the limit is right on a busy machine as well."""
+"""These are the sizes of the large square matrices for each precision. The product of the smaller ones usually ends
+before another program can interrupt it, so that the limit is right on a busy machine as well."""
 VECTOR_ELEMENTS = 1 << 14
 """The functions work on this many elements, so that input and output fit into a first or second cache."""
 SMALL_PRODUCT = 16
@@ -95,8 +94,8 @@ def _product_gflops(p: int, k: int, q: int, dtype: str, budget_s: float, orders:
 
 
 def _tiles_gflops(p: int, k: int, q: int, dtype: str, budget_s: float) -> float:
-    """The product as that of a layer with k inputs and p neurons, on q samples."""
-    # This needs numba, which is loaded only for these limits.
+    """The product forward of a layer with k inputs and p neurons on q samples, as `blocked` computes it."""
+    # This import loads numba, which only these limits need.
     from mlpprof.engines.tile_products import layer_products
 
     run = layer_products((k, p), q, dtype)["forward"]
@@ -173,15 +172,20 @@ _CALLS = {"ufunc_call": _ufunc_call_us, "product_call": _product_call_us, "page_
 
 
 def measure(report: Progress, names: list[str], share_of_budget: float = 1.0) -> dict[str, Limit]:
-    """The limits with these names, without tiles if numba is installed but does not run with this NumPy.
+    """The limits with these names, but without those of tiles if numba does not run with this NumPy.
 
     share_of_budget: below 1 for a quick measurement.
     """
     found: dict[str, Limit] = {}
     for i, name in enumerate(names):
         report(f"limits: {name}", i / len(names))
-        with contextlib.suppress(*[ImportError] if name.startswith(TILES) else []):
-            found[name] = {"value": float(f"{measure_one(name, share_of_budget):.4g}"), "unit": unit_of(name)}
+        try:
+            value = measure_one(name, share_of_budget)
+        except ImportError:
+            if not name.startswith(TILES):
+                raise
+        else:
+            found[name] = {"value": float(f"{value:.4g}"), "unit": unit_of(name)}
     return found
 
 

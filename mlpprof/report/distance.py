@@ -45,7 +45,7 @@ class Distance:
         squares = f"and {format_time(self.bounds.large_squares_s)} at the limit of large squares."
         if best == blas:
             return f"The minimum is {blas} with the best products measured at these shapes, {squares}"
-        words = f"{best} with the best measured at these shapes (those of blocked)"
+        words = f"{best} with the best products measured at these shapes (NumPy's BLAS or blocked)"
         return f"The minimum is {blas} with the products of NumPy's BLAS, {words}, {squares}"
 
 

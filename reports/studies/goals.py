@@ -105,7 +105,7 @@ class Result:
         return self.step_s(name) / (self.bound_all_s if name in SHARING else self.bound_s)
 
     def times_best(self, name: str) -> float:
-        """The step time divided by the bound with the best kernels at the shapes of its products, as above."""
+        """The step time divided by the bound whose products run at the best rates measured at their shapes."""
         return self.step_s(name) / (self.best_all_s if name in SHARING else self.best_s)
 
 
@@ -220,9 +220,9 @@ def goals_text(results: Sequence[Result], one: Rates, all_: Rates, cores: int) -
         f"limits on 1 core and on {cores} (one process a core), GFLOP/s, GB/s and Gelem/s:",
         *(f"  {name:<18} {digits(one[name]):>7} {digits(all_[name]):>7}" for name in one if not _is_of_shape(name)),
         "",
-        "x bound: step over the lower bound on one core, for rungs that work on all cores over that on all of them;",
-        "all products of the bound run at the rate of large squares.",
-        "x best: the same, with each product at the best rate that NumPy's BLAS or blocked reached at its shape.",
+        "x bound: the step time divided by the lower bound on one core, or on all cores for rungs that work on all.",
+        "All products of this bound run at the rate of large squares.",
+        "x best: the same, but each product runs at the best rate that NumPy's BLAS or blocked reached at its shape.",
         f"over {BASE}: paired within processes; +- is the standard error of its mean in percent.",
     ]
     for result in results:

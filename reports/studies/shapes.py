@@ -24,7 +24,7 @@ from mlpprof.machine.blas import worker_environment
 from mlpprof.process import Progress, Worker, part_of
 from mlpprof.report.numbers import digits
 from reports.program import Program, markdown_table, out_option
-from reports.studies.shapes_worker import PRODUCTS
+from reports.studies.shapes_worker import MOST_LAYERS, PRODUCTS
 from reports.studies.study import FOLDER, Study, write_figure
 
 WORKER = "reports.studies.shapes_worker"
@@ -79,9 +79,9 @@ def shapes_text(measured: Measured) -> str:
         "",
         f"Each figure is a share of the peak, {digits(measured.peak)} GFLOP/s: the rate of large square products of "
         "NumPy's BLAS, in float32. Layers have n neurons and n inputs, everything runs on one thread, and the best of "
-        "several turns counts. What it takes to call a library is part of its figures: one call per product, and for "
-        "JAX one for up to 32 products. `blocked` repeats a product within compiled code, from matrices that lie in "
-        "its panels. A share above 100 % is faster than large squares.",
+        "several turns counts. The figures contain the time of calling the library: one call per product, and for JAX "
+        f"one call for up to {MOST_LAYERS} products. `blocked` repeats a product within compiled code, from matrices "
+        "that lie in its panels. A share above 100 % is faster than large squares.",
         "",
         *_summary(measured),
         *(f"\n{name} took no part: {why}" for name, why in measured.absent.items()),
@@ -103,7 +103,7 @@ def _summary(measured: Measured) -> Iterator[str]:
         )
         means = [f"{100 * geometric_mean(part):.0f} %" if part else "" for part in (narrow, wide)]
         rows.append([library, *means, f"{best.count(library)} of {len(best)}"])
-    header = ["", f"mean share, up to {NARROW} neurons", "mean share, wider layers", "the fastest, of the shapes"]
+    header = ["", f"mean share, up to {NARROW} neurons", "mean share, wider layers", "fastest at so many shapes"]
     yield from markdown_table(header, rows)
 
 
@@ -153,7 +153,7 @@ def shapes_figure(measured: Measured) -> Figure:
 @click.option("--quick", is_flag=True, help="Few shapes and rounds, which take less than a minute.")
 @out_option(FOLDER, "shapes.md, .json, .png and .svg")
 def main(quick: bool, out: Path) -> None:
-    """Measure the share of the peak of a layer's products by its width and batch; write shapes.md, .json and .png."""
+    """Measure the share of the peak of a layer's products by its width and batch; write the tables and figures."""
     study = Study.begin("shapes", out)
     widths, batches, rounds = (QUICK_WIDTHS, QUICK_BATCHES, QUICK_ROUNDS) if quick else (WIDTHS, BATCHES, ROUNDS)
     with progress_bar() as progress:

@@ -31,14 +31,14 @@ from mlpprof.profile.passes import paused_garbage_collection
 
 PRODUCTS = {"forward": "a @ W.T", "back": "delta @ W", "gradient": "delta.T @ a"}
 CALL_FLOP = 5e6
-"""A call makes so many products that it does at least this many floating-point operations, but at most MOST_LAYERS."""
+"""A call makes enough products for this many floating-point operations, but at most MOST_LAYERS products."""
 MOST_LAYERS = 32
 MOST_BYTES = 1 << 18
-"""The factors that differ from product to product take at most so many bytes, so that they stay in the cache."""
+"""The factors that differ from product to product take at most this many bytes, so that they stay in the cache."""
 TURN_S = 0.004
 """A turn repeats a call until it takes about so many seconds."""
 PEAK_BUDGETS = 3.0
-"""The peak is measured so many times as long as for a profile, because every figure is divided by it."""
+"""The peak is measured for this many times as long as for a profile, because every figure is divided by it."""
 DTYPE = "float32"
 
 Call = Callable[[], object]
@@ -55,7 +55,7 @@ def factors(kind: str, n: int, m: int) -> tuple[Array, list[Array]]:
     """The activations or deltas (m, n), and the other factor of each product: W (n, n), or delta (m, n)."""
     rng = np.random.default_rng(0)
     shape = (m, n) if kind == "gradient" else (n, n)
-    # with this factor, the numbers become neither larger nor smaller from layer to layer
+    # With this factor, the numbers become neither larger nor smaller from layer to layer.
     others = [(rng.normal(size=shape) / math.sqrt(n)).astype(DTYPE) for _ in range(layers_of(kind, n, m))]
     return rng.normal(size=(m, n)).astype(DTYPE), others
 
@@ -71,7 +71,7 @@ class Library:
 
 
 class InPlace(Library):
-    """A library whose products are written into an array: NumPy, or PyTorch with the same words."""
+    """A library that can write a product into an array: NumPy, or PyTorch, whose `mm` takes the same arguments."""
 
     def __init__(self, version: str, multiply: Any, adopt: Callable[[Array], Any] = np.asarray) -> None:
         self.version, self._multiply, self._adopt = version, multiply, adopt
@@ -118,7 +118,7 @@ class Jax(Library):
 
 
 class TensorFlow(Library):
-    """TensorFlow: a call for each product, because it takes longer to call a graph of some products."""
+    """TensorFlow: one call for each product, because calling a graph with several products takes longer."""
 
     def __init__(self) -> None:
         self._tf: Any = importlib.import_module("tensorflow")

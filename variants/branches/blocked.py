@@ -12,7 +12,7 @@ has its own product, in three small files:
     mlpprof.engines.panels           the order of all matrices in memory, so that nothing is ever copied for a product.
     mlpprof.engines.blocked_passes   the step, and the loop over all steps of an epoch in one compiled call.
 
-What changes against `compiled`: no product is left to BLAS, for no shape. Weights, activations and deltas lie in
+What changes against `compiled`: no product is left to BLAS, whatever its shape. Weights, activations and deltas lie in
 panels, whose columns are padded to a multiple of 8. A batch is not gathered: the two products of layer 1 read the
 samples where they are, in the order of the batch, and ask the memory for the next ones meanwhile. In `train`, the
 gradient is not stored, unless a batch comes in several pieces: a tile of it changes the weights directly. A piece has

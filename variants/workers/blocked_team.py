@@ -1,24 +1,25 @@
-"""An epoch of `blocked` by a team of threads that meet within compiled code.
+"""Many steps of `blocked` by a team of threads that meet within compiled code.
 
 Idea: a step of `blocked` takes 100 microseconds or less on small networks. The workers of `processes` need a tenth of
-that for each call from Python and each meeting. Here every worker makes one compiled call for a whole epoch, which
-needs neither Python nor its lock. So the workers can be threads, and they meet in a few tenths of a microsecond:
+that for each call from Python and each meeting. Here every worker makes one compiled call for many steps, as many as
+take about 20 milliseconds. This call needs neither Python nor its lock, so that the workers can be threads. They meet
+in a few tenths of a microsecond:
 
     mlpprof.engines.meeting        how they wait for each other, and when they give their core away
     mlpprof.engines.blocked_team   what each of them computes: shares of a large batch, or parts of a small one
 
 What changes against `blocked`: `train_step` and `train` give the work to the team. The thread that calls them only
 waits, so that Ctrl-C reaches it. The five methods, called singly, are those of `blocked`, on one thread. With one
-worker, everything is.
+worker, `train` runs on one thread as well.
 
 Why it is faster: the products are shared, and so are the updates. Batches of up to 128 samples for each worker write
 no gradient. Beside a busy program, where a team of two can be slower than one worker, `mlpprof.engines.pace` finds
 this out from the times of the last steps, and one worker makes the next ones.
 
-Limits: each call of `train` or `train_step` wakes the threads, which takes about 150 microseconds. For single samples,
-and for networks whose step takes a few microseconds, the team therefore is slower than `blocked`. Which steps the team
-makes depends on the clock, and it adds up in another order than one worker, so that a second run may differ in the
-last digits.
+Limits: to wake the threads for their call takes about 150 microseconds. So the team is slower than one worker in a call
+of `train_step`, or of `train` with few steps, if a step takes a few microseconds. The times of the last steps decide
+whether the team makes the next ones, and it adds up numbers in another order than one worker. So a second run may
+differ in the last digits.
 
 Source: the meetings are those of `processes`, in compiled code. variants/README.md shows what this variant gains.
 """
@@ -144,7 +145,7 @@ class MLP:
         losses_of_all = np.empty((workers, len(batches)))
         layers = self.plan, self.widths, self.codes, self.theta, self.velocity, self.gradients_of_all, self.optimizer
         given = *layers, self.gains, X, Y, batches
-        last, turned = (self.parts, self.least, losses_of_all), self.turned_of_all
+        turned, last = self.turned_of_all, (self.least, losses_of_all)
         blocks = self.A_of_all, self.out_of_all, self.T_of_all, self.delta_of_all
         if share > ROWS:
 
@@ -156,7 +157,8 @@ class MLP:
             A, out, T, delta = (block.reshape(-1, *block.shape[2:]) for block in blocks)
 
             def work(meeting, k):
-                make_steps_with_parts(meeting, (k, workers), *given, A, out[:m], T[:m], delta, turned[k], *last)
+                arrays = A, out[:m], T[:m], delta, turned[k], self.parts
+                make_steps_with_parts(meeting, (k, workers), *given, *arrays, *last)
 
         self.team.run(work)
         losses[:] = losses_of_all.sum(axis=0)

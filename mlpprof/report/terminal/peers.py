@@ -40,8 +40,8 @@ def peers_text(table: PeersTable) -> str:
 def how_measured(table: PeersTable) -> str:
     """How everything was measured, in sentences."""
     finals = (
-        " Those that were nearly as fast as the fastest of their kind raced again in "
-        f"{table.replicates - 1} further sets of fresh processes; only these count for their times and ratios."
+        f" Those that were nearly as fast as the fastest of their kind raced again in {table.replicates - 1} further "
+        "sets of fresh processes. Only these further sets count for their times and ratios."
     )
     return (
         "Times are seconds per epoch, with shuffling and gathering. All entrants take turns, each in its own process, "
