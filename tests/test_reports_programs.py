@@ -30,6 +30,7 @@ PROGRAMS = (
     "reports.studies.sweep_kills",
     "reports.workshop.submissions",
     "reports.workshop.raced",
+    "reports.workshop.seconds",
     "reports.workshop.figures",
 )
 READMES = [*ROOT.glob("reports/**/README.md"), ROOT / "variants" / "README.md"]
