@@ -54,7 +54,7 @@ def part_of(progress: Progress, begin: float, share: float, name: str = "") -> P
     """The progress of a part, which begins at `begin` and is `share` of the whole; its name is shown first."""
 
     def part(what: str, done: float) -> None:
-        progress(f"{name}: {what}" if name else what, begin + share * min(1.0, done))
+        progress(f"{name}: {what}" if name else what, min(1.0, begin + share * min(1.0, done)))
 
     return part
 

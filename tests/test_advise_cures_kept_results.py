@@ -42,6 +42,12 @@ def kept_in(*lines):
     return [line.strip() for line in new.partition("def step():\n")[2].splitlines()]
 
 
+def patched(text):
+    """The program with the cure."""
+    with recorded(text) as graph:
+        return applied(graph.trace.sources, [kept_results(graph.last, 64, graph)])[FILE]
+
+
 def test_a_chain_of_operations_uses_one_array_where_the_old_values_are_not_read_again():
     assert kept_in(
         "product = X @ W",
@@ -100,10 +106,8 @@ def test_what_other_code_may_hold_is_not_kept(lines):
 
 def test_other_shapes_and_dtypes_get_other_arrays():
     text = HEAD + "def step():\n    Z = X @ W + b\n    return Z.sum()\n"
-    with recorded(text) as graph:
-        new = applied(graph.trace.sources, [kept_results(graph.last, 64, graph)])[FILE]
     space = {}
-    exec(new, space)
+    exec(patched(text), space)
     for dtype, rows in [("float64", 40), ("float32", 40), ("float32", 3), ("float64", 0), ("float32", 40)]:
         space["X"], space["W"], space["b"] = (np.ones(shape, dtype) for shape in ((rows, 30), (30, 20), 20))
         assert space["step"]() == rows * 20 * 31
@@ -183,10 +187,8 @@ def test_a_name_that_a_turn_may_not_reach_keeps_the_array_of_the_turn_before():
 
 def test_the_arrays_are_kept_above_a_function_that_is_called_before_a_later_import():
     text = HEAD + "def step():\n    Z = X @ W\n    return Z.sum()\nfirst = step()\nimport math\n"
-    with recorded(text) as graph:
-        new = applied(graph.trace.sources, [kept_results(graph.last, 64, graph)])[FILE]
     space = {}
-    exec(new, space)
+    exec(patched(text), space)
     assert space["first"] == space["step"]()
 
 
@@ -209,10 +211,8 @@ def test_two_edits_of_one_function_use_no_name_twice():
 
 def test_lists_and_subclasses_of_arrays_are_computed_as_before():
     text = HEAD + "def step():\n    Z = np.dot(X, W)\n    return Z.sum(axis=0)\n"
-    with recorded(text) as graph:
-        new = applied(graph.trace.sources, [kept_results(graph.last, 64, graph)])[FILE]
     space = {}
-    exec(new, space)
+    exec(patched(text), space)
     for rows in (np.ones((2, 30)), np.ones((2, 30)).tolist(), np.ones((3, 30)).tolist(), np.ma.ones((2, 30))):
         space["X"] = rows
         expected = np.dot(rows, space["W"]).sum(axis=0)

@@ -28,7 +28,7 @@ from mlpprof.machine.facts import describe
 from mlpprof.machine.linux import interruptions
 from mlpprof.model import Array
 from mlpprof.model.gradcheck import close
-from mlpprof.process import Progress, serve
+from mlpprof.process import Progress, part_of, serve
 from mlpprof.profile.passes import paused_garbage_collection
 from mlpprof.profile.prepare import Prepared, check_agreement
 from mlpprof.profile.worker import Key, machine
@@ -216,10 +216,7 @@ class Session(ProfileSession):
         for done in range(instances):
             self._renew(keys, rng)
             steppers = [LedIn(self._entrant(key), TRIES) for key in keys]
-
-            def part(what: str, share: float, done: int = done) -> None:
-                report(what, (done + share) / instances)
-
+            part = part_of(report, done / instances, 1 / instances)
             parts.append(race(steppers, blocks, int(rng.integers(2**32)), part, turn_s=turn_s, limit_s=INSTANCE_S))
         return {"turns_s": np.concatenate(parts).tolist()}
 

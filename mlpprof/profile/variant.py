@@ -22,7 +22,7 @@ from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.facts import commit_facts
 from mlpprof.machine.limits import Limits, limits_for, names_for, tile_names
 from mlpprof.machine.linux import affinity
-from mlpprof.process import Progress, Worker
+from mlpprof.process import Progress, Worker, part_of
 from mlpprof.profile.request import Request
 from mlpprof.results import BatchResult, CheckResult, DataRecord, LineProfile, Run, StackProfile, VariantRecord
 from mlpprof.results.json import decode
@@ -86,11 +86,9 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
     checked: CheckResult | None = None
     opened: dict[str, Any] = {}
     lines = stacks = None
+    share = 1 / len(settings.batches)
     for i, batch in enumerate(settings.batches):
-
-        def part(what: str, share: float, i: int = i, batch: int = batch) -> None:
-            progress(f"batch {batch}: {what}", (i + share) / len(settings.batches))
-
+        part = part_of(progress, i * share, share, f"batch {batch}")
         with start_worker(WORKER, environment, [request.variant]) as worker:
             answer = worker.call("prepare", part, request=request.to_json())
             if not opened:
@@ -147,10 +145,7 @@ def check(variants: Sequence[str], cases: int, seed: int, progress: Progress) ->
     found = []
     environment = worker_environment(os.environ, DEFAULT_THREADS, False)
     for i, (name, entry) in enumerate(zip(variants, find_all(variants), strict=True)):
-
-        def part(what: str, share: float, i: int = i) -> None:
-            progress(what, (i + share) / len(variants))
-
+        part = part_of(progress, i / len(variants), 1 / len(variants))
         part(f"checking {name}", 0.0)
         with start_worker(WORKER, environment, [name] if find_mpiexec() else []) as worker:
             try:

@@ -14,7 +14,7 @@ import numpy as np
 from mlpprof.compare.decide import block_log_ratios, log_ratios
 from mlpprof.data import DataSource, peek
 from mlpprof.errors import DataError
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.report.numbers import digits, format_number
 from mlpprof.results import Race
 
@@ -110,12 +110,7 @@ class Stages:
 
     def next(self) -> Progress:
         self._done += 1
-        done = self._done
-
-        def report(what: str, share: float) -> None:
-            self._progress(f"{self._name}: {what}", min(1.0, (done + min(1.0, share)) / self._count))
-
-        return report
+        return part_of(self._progress, self._done / self._count, 1 / self._count, self._name)
 
 
 def digits_source(data: Path | None) -> DataSource:

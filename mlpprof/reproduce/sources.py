@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpprof.errors import UsageError, did_you_mean
-from mlpprof.process import Progress
+from mlpprof.process import Progress, part_of
 from mlpprof.reproduce import forever, liu, optprop, persample, stepiii
 from mlpprof.reproduce.rules import require_data
 from mlpprof.results.reproduction import Reproduction
@@ -42,10 +42,7 @@ def reproduce(names: Sequence[str], data: Path | None, quick: bool, progress: Pr
     chosen = list(dict.fromkeys(names)) or list(SOURCES)
     done = []
     for i, name in enumerate(chosen):
-
-        def part(what: str, share: float, i: int = i) -> None:
-            progress(what, (i + share) / len(chosen))
-
+        part = part_of(progress, i / len(chosen), 1 / len(chosen))
         source = SOURCES[name]
         done.append(source.reproduce(data, source.quick if quick else source.whole, part))
     return done

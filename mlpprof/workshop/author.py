@@ -157,7 +157,7 @@ def _measured_variants(slow: Path, fast: Path, wanted: Wanted, progress: Progres
     if LARGE in trained.network.layers:
         raise UsageError(
             f"the network {trained.network.text} has a layer of {LARGE} neurons, which the check of the structure "
-            f"cannot tell from its batch of {LARGE} samples; choose another workload"
+            f"would confuse with its batch of {LARGE} samples; choose another workload"
         )
     return measure_variants(slow, fast, trained, progress, Environment())
 

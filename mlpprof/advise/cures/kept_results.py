@@ -68,7 +68,7 @@ PARTS_WITHOUT_VALUES = frozenset(("shape", "size", "ndim", "dtype", "nbytes", "i
 """Attributes of an array that say nothing about its values."""
 
 HIDING = frozenset(
-    "threading concurrent asyncio _thread locals globals vars exec eval importlib __import__ multiprocessing joblib "  # noqa: SIM905
+    "threading concurrent asyncio _thread locals globals vars exec eval importlib __import__ multiprocessing joblib "  # noqa: SIM905 - words
     "dask ray gevent eventlet trio anyio greenlet http socketserver flask fastapi uvicorn gradio streamlit dash".split()
 )
 """If a program imports or calls one of these, other code may hold a local name, or run a function at the same time."""

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlpprof.advise.cures.work_in_step import (
-    NUMBER,
     READING_ALL,
+    events_in,
     has_run,
     is_dropped_by_callers,
     is_named_by_importers,
+    statements_of,
+    with_numbers,
 )
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
@@ -42,13 +44,9 @@ class ShownAttribute:
 def shown_attributes(graph: Graph) -> Iterator[ShownAttribute]:
     """The attributes that the last step computed with a number, and that are read only under tests which were false."""
     code = code_of(graph)
-    seen: set[ast.AST] = set()
-    for event in graph.last:
-        node = code.node(event) if isinstance(event.result, NUMBER) else None
-        statement = code.statement(node) if node is not None else None
-        if statement in seen or not isinstance(statement, ast.Assign):
+    for statement in statements_of(with_numbers(graph.last), code):
+        if not isinstance(statement, ast.Assign):
             continue
-        seen.add(statement)
         match statement.targets:
             case [ast.Attribute(value=ast.Name(), attr=attribute)]:
                 pass
@@ -62,8 +60,7 @@ def shown_attributes(graph: Graph) -> Iterator[ShownAttribute]:
         readers = list(dict.fromkeys(one for read in shown if (one := _reader(read, statement, code)) is not None))
         is_shown = bool(readers) and all(_reader(read, statement, code) is not None for read in shown)
         if is_shown and all(is_dropped_by_callers(one, code) for one in returns):
-            nodes = {*ast.walk(statement.value)}
-            events = [one for one in graph.last if code.node(one) in nodes]
+            events = events_in(statement.value, graph.last, code)
             yield ShownAttribute(statement, code.text(statement.targets[0]), readers, returns, events)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,17 +32,29 @@ class RarelyRead:
 def rarely_read(graph: Graph) -> Iterator[RarelyRead]:
     """The statements of the last recorded step whose result is read only under tests that were false in it."""
     code = code_of(graph)
-    seen: set[ast.AST] = set()
-    for event in graph.last:
-        node = code.node(event)
-        statement = code.statement(node) if node is not None else None
-        if not isinstance(statement, ast.Assign) or statement in seen:
+    for statement in statements_of(graph.last, code):
+        if not isinstance(statement, ast.Assign):
             continue
-        seen.add(statement)
         readers = _readers(statement, code)
         if readers and has_no_effect_but_its_value(statement.value, code):
-            nodes = {*ast.walk(statement.value)}
-            yield RarelyRead(statement, readers, [one for one in graph.last if code.node(one) in nodes])
+            yield RarelyRead(statement, readers, events_in(statement.value, graph.last, code))
+
+
+def statements_of(events: Iterable[Event], code: RecordedCode) -> Iterator[ast.stmt]:
+    """The statements in which events stand, each once, in the order of the events."""
+    nodes = (code.node(event) for event in events)
+    yield from dict.fromkeys(code.statement(node) for node in nodes if node is not None)
+
+
+def events_in(value: ast.expr, events: Iterable[Event], code: RecordedCode) -> list[Event]:
+    """Those of the events that stand in an expression."""
+    nodes = {*ast.walk(value)}
+    return [event for event in events if code.node(event) in nodes]
+
+
+def with_numbers(events: Iterable[Event]) -> Iterator[Event]:
+    """Those of the events whose result is a number."""
+    return (event for event in events if isinstance(event.result, NUMBER))
 
 
 def _readers(statement: ast.Assign, code: RecordedCode) -> list[ast.If]:
@@ -80,13 +92,9 @@ class UnreadNumber:
 def unread_numbers(graph: Graph) -> Iterator[UnreadNumber]:
     """The numbers that the last step, or the loop around it, computes from arrays, and that the loop never reads."""
     code = code_of(graph)
-    seen: set[ast.AST] = set()
-    for event in graph.turn:
-        node = code.node(event) if isinstance(event.result, NUMBER) else None
-        statement = code.statement(node) if node is not None else None
-        if not isinstance(statement, ast.Assign | ast.Return) or statement in seen or statement.value is None:
+    for statement in statements_of(with_numbers(graph.turn), code):
+        if not isinstance(statement, ast.Assign | ast.Return) or statement.value is None:
             continue
-        seen.add(statement)
         value = statement.value
         if any(isinstance(one.result, np.ndarray) for one in code.executions(value)):
             continue
@@ -100,8 +108,7 @@ def unread_numbers(graph: Graph) -> Iterator[UnreadNumber]:
             case _:
                 continue
         if is_later is not None and has_no_effect_but_its_value(value, code):
-            nodes = {*ast.walk(value)}
-            yield UnreadNumber(statement, name, is_later, [one for one in graph.turn if code.node(one) in nodes])
+            yield UnreadNumber(statement, name, is_later, events_in(value, graph.turn, code))
 
 
 READING_ALL = frozenset(("getattr", "vars", "__dict__", "pickle", "deepcopy", "locals", "exec", "eval"))
