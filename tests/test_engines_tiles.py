@@ -18,14 +18,14 @@ from mlpprof.engines.tiles import AVX2, AVX512, FORWARD, GRADIENT, NEON, PROPAGA
 
 
 def machine_code(
-    triple: str, cpu: str, registers: Registers, kind: int, units: int, itemsize: int, in_order: bool
+    triple: str, cpu: str, registers: Registers, kind: int, units: int, itemsize: int, form: int
 ) -> str:
     """The assembly of one function for a processor, which need not be the one of this machine."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     module = ir.Module()
     module.triple = triple
-    multiply_function(module, kind, units, itemsize, registers, in_order).linkage = "external"
+    multiply_function(module, kind, units, itemsize, registers, form).linkage = "external"
     parsed = llvm.parse_assembly(str(module))
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
@@ -71,7 +71,7 @@ def test_the_sum_of_a_tile_stays_in_full_vector_registers(
     kind, in_order, triple, cpu, registers, itemsize, product, register, stack
 ):
     units = registers.widest(itemsize)
-    code = machine_code(triple, cpu, registers, kind, units, itemsize, in_order)
+    code = machine_code(triple, cpu, registers, kind, units, itemsize, form)
     rows, vectors = registers.rows(units, itemsize), -(-units * 8 * itemsize // registers.bytes)
     full_vectors = units * 8 * itemsize // registers.bytes
     memory = re.compile(rf"{re.escape(stack)}|vmov\w+\s+%[xyz]mm\d+, .*\(|st[rp]\s")
