@@ -27,17 +27,19 @@ from mlpprof.model.interface import Array
 def forward_lists(
     plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, lists: Lists, A: Array, m: int
 ) -> None:
-    """Compute A[1] of m samples from their lists."""
+    """Compute A[1] of m samples from their lists, part after part."""
+    parts = lists.cuts.size - 1
     finish, numbers = activation_of(codes, theta, 1)
     for p in range(plan.first[1], plan.first[2] - 1):
         left, width = plan.cuts[p], plan.cuts[p + 1] - plan.cuts[p]
-        multiply_forward(
-            widths, width // UNIT,
-            (lists.values, 0, lists.starts, 0, lists.ends, 0, lists.places, 0),
-            (theta, plan.W[1] + plan.rows[1] * left), 0,
-            (A, m * (plan.columns[1] + left)), m, True, finish,
-            (theta, plan.b[1] + left), (gains, plan.columns[1] + left), numbers,
-        )
+        for q in range(parts):
+            multiply_forward(
+                widths, width // UNIT,
+                (lists.values, 0, lists.starts, q * m, lists.ends, q * m, lists.places, 0),
+                (theta, plan.W[1] + plan.rows[1] * left), 0,
+                (A, m * (plan.columns[1] + left)), m, q == 0, finish if q == parts - 1 else UNFINISHED,
+                (theta, plan.b[1] + left), (gains, plan.columns[1] + left), numbers,
+            )
 
 
 @EXACTLY

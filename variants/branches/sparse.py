@@ -40,8 +40,8 @@ class MLP:
         self.m = m
         self.A, self.delta = (aligned(m * self.plan.columns[-1], self.theta.dtype) for _ in range(2))
         self.out, self.T = np.empty((2, m, self.plan.n[-1]), self.theta.dtype)
-        self.by_sample = room_by_sample(m, self.plan.n[0], self.theta.dtype)
-        self.by_feature = room_by_feature(m, self.plan.n[0], self.theta.dtype)
+        self.by_sample = room_by_sample(self.plan, m, self.theta.dtype)
+        self.by_feature = room_by_feature(self.plan, m, self.theta.dtype)
 
     def fetch_batch(self, X, Y, index):
         if len(index) != self.m:
