@@ -17,7 +17,7 @@ from mlpprof.engines.blocked_passes import (
 from mlpprof.engines.nonzeros import Lists, list_by_feature, list_by_sample
 from mlpprof.engines.numba_passes import COMPILE, EXACTLY, cost
 from mlpprof.engines.panels import Plan, take_targets
-from mlpprof.engines.tiles import UNFINISHED, UNIT, multiply_forward, multiply_gradient
+from mlpprof.engines.tiles import PLAIN, UNFINISHED, UNIT, multiply_forward, multiply_gradient
 from mlpprof.model.interface import Array
 
 # fmt: off
@@ -59,6 +59,23 @@ def gradient_lists(
             (theta, at), (velocity, at), numbers,
         )
 
+@EXACTLY
+def update_by_sample(
+    plan: Plan, widths: Any, state: Any, numbers: Any, lists: Lists, delta: Array
+) -> None:
+    """Update the rows of W[1] for the features of one sample that are not 0; the others do not change."""
+    theta, velocity, gradient = state
+    for p in range(plan.first[1], plan.first[2] - 1):
+        left, width = plan.cuts[p], plan.cuts[p + 1] - plan.cuts[p]
+        at = plan.W[1] + plan.rows[1] * left
+        multiply_gradient(
+            widths, width // UNIT,
+            (lists.values, 0, lists.starts, 0, lists.places, 0),
+            (delta, plan.columns[1] + left), 0,
+            (gradient, at), lists.ends[-1], True, PLAIN,
+            (theta, at), (velocity, at), numbers,
+        )
+
 # fmt: on
 
 
@@ -90,19 +107,26 @@ def make_steps(
     A: Array, out: Array, T: Array, delta: Array, turned: Array, by_sample: Lists, by_feature: Lists, least: float,
     losses: Array,
 ) -> None:  # fmt: skip
-    """Make a step for each row of indices (steps, m), in pieces of len(T) samples."""
+    """Make a step for each row of indices (steps, m), in pieces of len(T) samples.
+
+    Without momentum and penalties, a step of one sample changes few rows of W[1], and needs no lists by feature.
+    """
     m, rows, L = indices.shape[1], len(T), plan.n.size - 1
     order, share = indices.reshape(indices.size), state[0].dtype.type(1 / indices.shape[1])
+    few_rows = m == 1 and optimizer[1] == 0 and optimizer[2] == 0 and optimizer[3] == 0
     for step in range(len(indices)):
         losses[step] = 0
         for start in range(0, m, rows):
-            here, first = min(rows, m - start), step * m + start
+            here, first, update = min(rows, m - start), step * m + start, start + rows >= m
             take_targets(Y, order[first : first + here], T)
             list_by_sample(X, order, first, here, by_sample)
-            list_by_feature(by_sample, here, by_feature)
             forward(plan, widths, codes, state[0], gains, A, out[:here], by_sample)
             losses[step] += cost(codes[L + 1], codes[L], out[:here], T[:here], least) / m
-            backward(
-                plan, widths, codes, state, optimizer, A, out[:here], T[:here], delta, turned, share, start == 0,
-                start + rows >= m, by_feature,
-            )  # fmt: skip
+            layers = plan, widths, codes, state, optimizer, A, out[:here], T[:here], delta, turned, share
+            if few_rows:
+                backward_above(*layers, True, PLAIN)
+                update_by_sample(plan, widths, state, optimizer[:4], by_sample, delta)
+                update_biases(plan, state, optimizer)
+            else:
+                list_by_feature(by_sample, here, by_feature)
+                backward(*layers, start == 0, update, by_feature)

@@ -46,8 +46,9 @@ INTO_SECOND_CACHE, INTO_FIRST_CACHE = 2, 3
 
 FORWARD, PROPAGATE, GRADIENT = range(3)
 """What is made of a complete tile."""
-EVERY_NUMBER, IN_ORDER, LISTED = range(3)
-"""How A is given (see `multiply_function`): row after row, in the order of a batch, or as lists of its numbers."""
+EVERY_NUMBER, IN_ORDER, LISTED, OUTER = range(4)
+"""How A is given (see `multiply_function`): row after row, in the order of a batch, as lists of its numbers, or as one
+list."""
 UNFINISHED, SMOOTH, KINKED = range(3)
 """How a tile is finished: not at all, with sigmoid or tanh, or with ReLU or the identity."""
 HEAVY_BALL, PLAIN = SMOOTH, KINKED
@@ -111,9 +112,10 @@ def multiply_function(
     lie like C; rate, momentum, l1, l2.
 
     form: how a is given. `IN_ORDER`: sample i of the product is sample order[i] of a. The order may go on after the
-    samples of the product; the sample that comes next is asked for beforehand. `LISTED`: row i of A has a list of the
-    numbers that are not 0. They are a[starts[i]] to a[ends[i] - 1], and index says for which k each of them is. Then
-    the arguments after a are starts, ends, index and a number that is not used, and the length of the sum is not used.
+    samples of the product; the sample that comes next is asked for beforehand. `LISTED`: row i of A has a list of pairs,
+    each of a number that is not 0 and its k, in a[2 p] and index[2 p + 1] for p from starts[i] to ends[i] - 1. Then the
+    arguments after a are starts, ends and index. `OUTER`: A is a column, one list from pair starts[0] on, with as many
+    pairs as `rows` says, and b is a row. Only the rows of C that the list names are computed.
     """
     real = SINGLE if itemsize == 4 else ir.DoubleType()
     name = f"mlpprof_multiply_{('forward', 'propagate', 'gradient')[kind]}_{units}_{itemsize}_{form}"
@@ -121,7 +123,7 @@ def multiply_function(
         return module.globals[name]
     array = real.as_pointer()
     integers = INT.as_pointer()
-    where = [integers, integers, ir.IntType(8 * itemsize).as_pointer()] if form == LISTED else [INT, INT, integers]
+    where = [integers, integers, ir.IntType(8 * itemsize).as_pointer()] if form >= LISTED else [INT, INT, integers]
     arguments = [array, *where, INT, array, INT, array, INT, INT, INT, array, array, *[real] * 4]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
@@ -152,7 +154,7 @@ class _Writer:
     def write(self) -> None:
         """All whole tiles, then the rows that are left, one by one."""
         start, total = INT(0), self.function.args[8]
-        if self.form != LISTED:
+        if self.form < LISTED:
             start = self.repeat(start, total, self.tile_rows, self.tile)
         if self.kind != GRADIENT or self.form != EVERY_NUMBER:  # in panels, features come in multiples of UNIT
             self.repeat(start, total, 1, self.tile)
@@ -201,7 +203,11 @@ class _Writer:
         """`rows` rows of C from `row` on."""
         builder = self.builder
         a, a_row, a_k, order, _, b, length, c, _, fresh, finish, *_ = self.function.args
-        at = builder.mul(row, INT(self.width))
+        if self.form == OUTER:
+            number, place = self.pair(builder.add(builder.load(a_row), row))
+            at = builder.mul(place, INT(self.width))
+        else:
+            at = builder.mul(row, INT(self.width))
         c = builder.gep(c, [at])
         begun = self.begin(c, rows, fresh)
         samples_are_rows = self.form == IN_ORDER and self.kind == FORWARD
@@ -212,6 +218,9 @@ class _Writer:
                 place = builder.load(builder.gep(order, [self.at_most_last(place)]))
             return builder.gep(a, [builder.mul(place, a_row)])
 
+        if self.form == OUTER:
+            self.finish(self.add_multiple(number, self.load_row(b), begun), c, at, rows, finish)
+            return
         k, end = INT(0), length
         if self.form == LISTED:
             k, end = (builder.load(builder.gep(bounds, [row])) for bounds in (a_row, a_k))
@@ -221,12 +230,9 @@ class _Writer:
 
         def add_products(k: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
             if self.form == LISTED:
-                pair = builder.shl(k, INT(1))
-                number = builder.load(builder.gep(a, [pair]))
-                place = builder.load(builder.gep(order, [builder.add(pair, INT(1))]))
-                place = builder.zext(place, INT) if self.itemsize < 8 else place
+                number, place = self.pair(k)
                 b_row = self.load_row(builder.gep(b, [builder.mul(place, INT(self.width))]))
-                return [self.multiply_add(self.spread(number, v.type), v, s) for v, s in zip(b_row, sums, strict=True)]
+                return self.add_multiple(number, b_row, sums)
             b_row = self.load_row(builder.gep(b, [builder.mul(k, INT(self.width))]))
             place = k
             if self.form == IN_ORDER and self.kind == GRADIENT:
@@ -238,8 +244,7 @@ class _Writer:
             found = []
             for i in range(rows):
                 number = builder.load(builder.gep(a_rows[i], [builder.mul(place, a_k)]))
-                for j, vector in enumerate(b_row):
-                    found.append(self.multiply_add(self.spread(number, vector.type), vector, sums[i * len(b_row) + j]))
+                found += self.add_multiple(number, b_row, sums[i * len(b_row) : (i + 1) * len(b_row)])
             return found
 
         def add_several(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
@@ -259,6 +264,17 @@ class _Writer:
                 sums = [builder.fadd(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
         _, sums = self.loop(k, end, 1, sums, add_products)
         self.finish(sums, c, at, rows, finish)
+
+    def pair(self, p: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The number and the place of pair p of a list."""
+        builder, first = self.builder, self.builder.shl(p, INT(1))
+        number = builder.load(builder.gep(self.function.args[0], [first]))
+        place = builder.load(builder.gep(self.function.args[3], [builder.add(first, INT(1))]))
+        return number, builder.zext(place, INT) if self.itemsize < 8 else place
+
+    def add_multiple(self, number: ir.Value, row: Sequence[ir.Value], sums: Sequence[ir.Value]) -> list[ir.Value]:
+        """The sums, plus a number times a row."""
+        return [self.multiply_add(self.spread(number, x.type), x, y) for x, y in zip(row, sums, strict=True)]
 
     def at_most_last(self, place: ir.Value) -> ir.Value:
         """A place in the order, or its last place if this is beyond the end."""
@@ -434,7 +450,7 @@ def _multiplication(kind: int) -> Any:
     widths: as in `Plan`; code is made only for those that are not None. The other arguments are those of
     `multiply_function`, but a place in an array is a pair of an array and an index, and a has its two steps too. If its
     samples are to be taken in an order, this order (an array and a place) and how many numbers it has from there on
-    follow in the same tuple. If a has lists of its numbers, their starts, ends and index follow instead.
+    follow in the same tuple. If a has lists, their starts, ends and index follow instead; for `OUTER`, there are no ends.
     """
 
     @intrinsic
@@ -462,8 +478,12 @@ def _multiplication(kind: int) -> Any:
                     array = None
                 return found
 
-            missing = {EVERY_NUMBER: [ir.Constant(INT.as_pointer(), None), INT(0)], LISTED: [INT(0)]}
-            a_parts = parts("a") + missing.get(form, [])
+            a_parts, nothing = parts("a"), ir.Constant(INT.as_pointer(), None)
+            if form == OUTER:
+                a_parts.insert(2, nothing)
+            elif form == EVERY_NUMBER:
+                a_parts.append(nothing)
+            a_parts += [INT(0)] * (5 - len(a_parts))
             arguments = a_parts + [one for name in NAMES[3:-1] for one in parts(name)] + parts("numbers", real)
             after = builder.append_basic_block("multiplied")
             switch = builder.switch(parts("units")[0], after)
@@ -484,7 +504,7 @@ def _multiplication(kind: int) -> Any:
 
 
 NAMES = ("widths", "units", "a", "b", "length", "c", "rows", "fresh", "finish", "d", "e", "numbers")
-FORMS = {4: EVERY_NUMBER, 7: IN_ORDER, 8: LISTED}
+FORMS = {4: EVERY_NUMBER, 7: IN_ORDER, 8: LISTED, 6: OUTER}
 """The form of `a` by the length of its tuple."""
 multiply_forward, multiply_back, multiply_gradient = map(_multiplication, (FORWARD, PROPAGATE, GRADIENT))
 
