@@ -112,8 +112,8 @@ def multiply_function(
     lie like C; rate, momentum, l1, l2.
 
     form: how a is given. `IN_ORDER`: sample i of the product is sample order[i] of a. The order may go on after the
-    samples of the product; the sample that comes next is asked for beforehand. `LISTED`: row i of A has a list of pairs,
-    each of a number that is not 0 and its k, in a[2 p] and index[2 p + 1] for p from starts[i] to ends[i] - 1. Then the
+    samples of the product; the sample that comes next is asked for beforehand. `LISTED`: row i of A is a list of pairs
+    of a number that is not 0 and its k: a[2 p] and index[2 p + 1] for p from starts[i] to ends[i] - 1. Then the
     arguments after a are starts, ends and index. `OUTER`: A is a column, one list from pair starts[0] on, with as many
     pairs as `rows` says, and b is a row. Only the rows of C that the list names are computed.
     """
@@ -450,7 +450,7 @@ def _multiplication(kind: int) -> Any:
     widths: as in `Plan`; code is made only for those that are not None. The other arguments are those of
     `multiply_function`, but a place in an array is a pair of an array and an index, and a has its two steps too. If its
     samples are to be taken in an order, this order (an array and a place) and how many numbers it has from there on
-    follow in the same tuple. If a has lists, their starts, ends and index follow instead; for `OUTER`, there are no ends.
+    follow in the same tuple. If a has lists, their starts, ends and index follow instead. `OUTER` has no ends.
     """
 
     @intrinsic

@@ -1,8 +1,28 @@
 """Products of the first layer that use only the inputs that are not 0.
 
-Idea: four of five pixels of a handwritten digit are 0. A number of the input that is 0 adds nothing to the weighted
-sums, and nothing to the gradient.
+Idea: four of five pixels of a handwritten digit are 0. An input that is 0 adds nothing to the weighted sums of its
+sample, and nothing to the gradient of its weights. So the two products of layer 1, which take most of the step of a
+network with many inputs, need only a fifth of the multiplications. Two small files do this:
 
+    mlpprof.engines.nonzeros        the lists of the numbers that are not 0, by sample for the forward product, and by
+                                    feature for the gradient.
+    mlpprof.engines.sparse_passes   the products from these lists, and the loop over all steps of an epoch.
+
+What changes against `blocked`: the gather makes the lists of its batch, and layer 1 reads them instead of X. A row of
+weights is multiplied with one number at a time, not with those of 4 samples. For a step of one sample without momentum
+and penalties, only the rows of W[1] that change are read and written. Everything else is as in `blocked`.
+
+Why it is faster: a multiplication takes about twice as long as in `blocked`, because each row of weights comes from the
+cache for one sample only. But there are five times fewer on the pixels of digits. The lists take a quarter of the time
+of the step.
+
+Limits: what this gains depends on the data. Where more than about two of five inputs are not 0, `blocked` is faster.
+Inputs that are standardized have no zeros. `mlpprof data show` counts the zeros of a file. The
+gradients are exact: a product with 0 changes no sum. (A weight that is infinite or not a number would: 0 times infinity
+is not a number.)
+
+Source: the row-wise product is that of Gustavson (1978) for sparse matrices. variants/README.md shows what this variant
+gains.
 """
 
 import numpy as np
