@@ -28,7 +28,7 @@ from mlpprof.errors import MissingExtra, UsageError, did_you_mean
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.results import Race, Verdict
-from mlpprof.results.peers import Competitor, PeersRow
+from mlpprof.results.peers import INDIRECT, Competitor, PeersRow
 from mlpprof.workloads import get_workload
 
 PACKAGES = {
@@ -175,12 +175,13 @@ def measure_row(
 def finalists(variants: Sequence[str], race: Race) -> list[int]:
     """The entrants that are nearly as fast as the fastest framework, or as the fastest of ours of some kind.
 
-    The kinds of ours are those for which the table has a ratio: all, those in a single process, and all but `gram`.
+    The kinds of ours are those for which the table has a ratio: all, those in a single process, and of both the direct.
     """
     found: set[int] = set()
     peers, ours = ([i for i, name in enumerate(variants) if (name in PACKAGES) is is_peer] for is_peer in (True, False))
     single = [i for i in ours if variants[i] not in WITH_WORKERS]
-    for kind in (peers, ours, single, [i for i in ours if variants[i] != "gram"]):
+    direct = [i for i in ours if variants[i] not in INDIRECT]
+    for kind in (peers, ours, single, direct, [i for i in single if i in direct]):
         best_s = min(map(race.step_s, kind), default=0.0)
         found.update(i for i in kind if race.step_s(i) <= NEAR * best_s)
     return sorted(found)

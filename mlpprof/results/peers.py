@@ -9,6 +9,10 @@ from mlpprof.model import Network
 from mlpprof.results.comparison import Race, Verdict
 from mlpprof.results.run import Json
 
+INDIRECT = ("gram", "sparse", "sparse_team")
+"""Variants that do not multiply with every number of X: what they gain depends on the data, and a framework could use
+their ideas too. The others are direct."""
+
 
 @dataclass(frozen=True)
 class Competitor:
@@ -76,8 +80,12 @@ class PeersRow:
 
     @property
     def best_direct(self) -> Competitor | None:
-        """The fastest of ours without `gram`, whose idea a framework could use too."""
-        return _fastest(one for one in self.finalists if not one.is_peer and one.variant != "gram")
+        return _fastest(one for one in self.finalists if not one.is_peer and one.variant not in INDIRECT)
+
+    @property
+    def best_direct_single(self) -> Competitor | None:
+        direct = (one for one in self.finalists if not one.is_peer and one.variant not in INDIRECT)
+        return _fastest(one for one in direct if one.is_single)
 
 
 def _fastest(competitors: Iterable[Competitor]) -> Competitor | None:

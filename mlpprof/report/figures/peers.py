@@ -17,7 +17,7 @@ def peers_pictures(table: PeersTable) -> dict[str, bytes]:
     ratios = [
         Ratio(f"{row.name}: {one.variant}", number, verdict.ratio, verdict.low, verdict.high)
         for number, row in enumerate(table.rows)
-        for one in (row.best_ours, row.best_single, row.best_direct)
+        for one in (row.best_ours, row.best_single, row.best_direct, row.best_direct_single)
         if one is not None and (verdict := one.over_best_peer) is not None
     ]
     ratios = list({one.name: one for one in ratios}.values())  # one variant is often the best in more than one way

@@ -121,7 +121,9 @@ def peers_markdown(table: PeersTable) -> str:
         [
             f"`{table.command}`, {table.created[:10]}: {machine_line(table.machine)}.",
             how_measured(table),
-            "A ratio below 1 means that the framework is faster.",
+            "A ratio below 1 means that the framework is faster. A direct variant multiplies with every number of X. "
+            "`gram` uses the products of the samples instead, and `sparse` leaves out the numbers that are 0, as most "
+            "pixels of a digit are.",
             "",
             *lines,
             "",
@@ -130,11 +132,18 @@ def peers_markdown(table: PeersTable) -> str:
 
 
 def _also(row: PeersRow) -> str:
-    """The best in a single process and the best without the Gram matrix, where they are not the best of all."""
-    others = {"single process": row.best_single, "without the Gram matrix": row.best_direct}
-    return "; ".join(
-        f"{what}: {_named(one)}, {_ratio(one)}" for what, one in others.items() if one is not row.best_ours
-    )
+    """The best in a single process and the best direct ones, where they are not named before."""
+    shown, found = [row.best_ours], []
+    others = {
+        "single process": row.best_single,
+        "direct": row.best_direct,
+        "direct, single process": row.best_direct_single,
+    }
+    for what, one in others.items():
+        if one not in shown:
+            shown.append(one)
+            found.append(f"{what}: {_named(one)}, {_ratio(one)}")
+    return "; ".join(found)
 
 
 def _named(one: Competitor | None) -> str:
