@@ -36,7 +36,7 @@ from mlpprof.engines.blocked_passes import (
 )
 from mlpprof.engines.meeting import meet, stopped
 from mlpprof.engines.numba_passes import COMPILE, EXACTLY, add_up_and_descend, cost, descend
-from mlpprof.engines.panels import Plan, gather, take_targets
+from mlpprof.engines.panels import Plan, take_targets
 from mlpprof.engines.tiles import UNFINISHED, UNIT, multiply_forward
 from mlpprof.model.interface import Array
 
@@ -91,13 +91,14 @@ def has_several_panels(plan: Plan, l: int) -> bool:
 
 @EXACTLY
 def forward_features(
-    plan: Plan, widths: Any, theta: Array, gains: Array, A: Array, parts: Array, m: int,
+    plan: Plan, widths: Any, theta: Array, gains: Array, samples: Any, A: Array, parts: Array, m: int,
     part: tuple[int, int],
 ) -> None:
     """Multiply a part of the features with W[1], which is one panel: into A[1] for worker 0, else into parts[worker].
 
     Only worker 0 adds the bias. parts: (workers + 1, samples and their neurons); the last one is 0.
     """
+    X, order, first, known = samples
     low, high = rows_of(part, 0, 1, plan.rows[1])
     width, nothing = plan.columns[2] - plan.columns[1], theta.dtype.type(0)
     to = (A, m * plan.columns[1]) if part[0] == 0 else (parts[part[0]], 0)
@@ -108,7 +109,7 @@ def forward_features(
         if begin < stop:
             multiply_forward(
                 widths, width // UNIT,
-                (A, m * start + begin - start, end - start, 1),
+                (X, begin, plan.n[0], 1, order, first, known),
                 (theta, plan.W[1] + begin * width), stop - begin,
                 to, m, begin == low, UNFINISHED,
                 bias, (gains, 0), (nothing, nothing, nothing, nothing),
@@ -159,9 +160,7 @@ def make_steps_with_parts(
         samples = X, order, step * m, order.size - step * m
         take_targets(Y, indices[step, low:high], T[low:high])
         if features:
-            first, end = rows_of(part, 0, 1, plan.rows[1])
-            gather(plan, X, indices[step], A, first, min(end, X.shape[1]))
-            forward_features(plan, widths, theta, gains, A, parts, m, part)
+            forward_features(plan, widths, theta, gains, samples, A, parts, m, part)
             if not meet(numbers, k):
                 return
             add_up_features(plan, widths, codes, theta, gains, A, parts, m, part)
@@ -183,7 +182,7 @@ def make_steps_with_parts(
         if not meet(numbers, k):
             return
         for l in range(L, 0, -1):
-            if l > 1 or features:
+            if l > 1:
                 gradient_layer(plan, widths, state, (rate, momentum, l1, l2), A, delta, m, l, True, finish, part)
             else:
                 gradient_input(plan, widths, state, (rate, momentum, l1, l2), samples, delta, m, True, finish, part)

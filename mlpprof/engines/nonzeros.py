@@ -26,8 +26,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mlpprof.engines.numba_passes import COMPILE
-from mlpprof.engines.panels import LINE, Plan, aligned
-from mlpprof.engines.tiles import AVX512, HERE, INT, INTO_SECOND_CACHE, ask_for
+from mlpprof.engines.panels import Plan, aligned
+from mlpprof.engines.tiles import AVX512, HERE, INT, INTO_SECOND_CACHE, LINE, ask_for
 from mlpprof.model.interface import Array
 
 AHEAD = 2

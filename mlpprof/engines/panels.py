@@ -10,8 +10,8 @@ into panels of some columns. A panel lies in memory as a whole, row after row:
     | ...           | ...           |     and rows that are a power of two apart do not push each other out of the
     +---------------+---------------+     cache.
 
-Nothing is ever packed for a product: the products write panels, and the weights stay in panels from step to step. The
-samples of a batch can be gathered into panels, but a product with the samples may also read them where they are.
+Nothing is ever packed for a product: the products write panels, the weights stay in panels from step to step, and the
+samples of a batch are read where they are.
 Columns are added up to a multiple of UNIT. Their weights, activations and deltas stay 0.
 """
 
@@ -21,22 +21,14 @@ import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from mlpprof.engines.numba_passes import COMPILE, SIGMOID, TANH
-from mlpprof.engines.tiles import HERE, INTO_SECOND_CACHE, UNIT, ask_for, transpose
+from mlpprof.engines.tiles import HERE, LINE, UNIT, transpose
 from mlpprof.model.interface import Array, Parameters
 from mlpprof.model.network import Network
 
 INPUT_UNITS = 50
 """A panel of the input has at most this many units. It is only read, so registers do not limit it."""
-AHEAD = 2
-"""The gather asks for a row this many rows before it copies it, because rows at random places in memory come late."""
-LINE = 64
-"""The bytes in a line of the cache."""
 
 
 class Plan(NamedTuple):
@@ -143,46 +135,6 @@ def gains_of(plan: Plan, codes: Array, dtype: np.dtype[Any]) -> Array:
             width = plan.n[l] if codes[l] == SIGMOID else plan.columns[l + 1] - plan.columns[l]
             gains[plan.columns[l] : plan.columns[l] + width] = 1 if codes[l] == SIGMOID else 2
     return gains
-
-
-@intrinsic
-def fetch_ahead(typing, values, row, left, right):  # type: ignore[no-untyped-def]
-    """Ask for some columns in a row of a matrix (N, n), so that they are in the cache when they are needed."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        matrix = context.make_array(signature.args[0])(context, builder, arguments[0])
-        _, columns = cgutils.unpack_tuple(builder, matrix.shape)
-        byte = ir.IntType(8).as_pointer()
-        size = ir.Constant(columns.type, values.dtype.bitwidth // 8)
-        row, left, right = (context.cast(builder, arguments[i], signature.args[i], types.intp) for i in (1, 2, 3))
-        bytes_in_part = builder.mul(builder.sub(right, left), size)
-        place = builder.mul(builder.add(builder.mul(row, columns), left), size)
-        start = builder.gep(builder.bitcast(matrix.data, byte), [place])
-        with cgutils.for_range_slice(builder, size.type(0), bytes_in_part, size.type(LINE)) as (at, _):
-            ask_for(builder, builder.gep(start, [at]), INTO_SECOND_CACHE)
-        return context.get_dummy_value()
-
-    return types.void(values, row, left, right), generate
-
-
-@COMPILE
-def gather(plan: Plan, X: Array, index: Array, A: Array, first: int, last: int) -> None:
-    """Write the columns first..last of the rows `index` of X into panels at the beginning of A."""
-    m = len(index)
-    for i in range(m):
-        if i + AHEAD < m:
-            fetch_ahead(X, index[i + AHEAD], first, last)
-        x = X[index[i]]
-        for p in range(plan.first[0], plan.first[1] - 1):
-            start, end = plan.cuts[p], plan.cuts[p + 1]
-            left, right = max(start, first), min(end, last)
-            if left < right:
-                at = m * start + i * (end - start) - start
-                row, here = A[at + left : at + right], x[left:right]
-                for k in range(here.size):
-                    row[k] = here[k]
-                if right == x.size:
-                    A[at + right : at + end] = 0
 
 
 @COMPILE

@@ -39,6 +39,8 @@ UNIT = 8
 WIDEST = 9
 """A panel has at most this many units. With 72 columns, one panel is enough for most of the layers that people use."""
 
+LINE = 64
+"""The bytes in a line of the cache."""
 AHEAD = 8
 """The gradient asks for a sample this many samples before it needs it, because samples at random places come late."""
 INTO_SECOND_CACHE, INTO_FIRST_CACHE = 2, 3
@@ -238,9 +240,11 @@ class _Writer:
             if self.form == IN_ORDER and self.kind == GRADIENT:
                 place = builder.load(builder.gep(order, [k]))
                 later = builder.load(builder.gep(order, [self.at_most_last(builder.add(k, INT(AHEAD)))]))
-                ask_for(builder, builder.gep(a_rows[0], [builder.mul(later, a_k)]), INTO_FIRST_CACHE)
-            for next_row in next_rows:
-                ask_for(builder, builder.gep(next_row, [k]), INTO_FIRST_CACHE)
+                ends = [a_rows[0], a_rows[-1]] if rows * self.itemsize >= LINE // 2 else [a_rows[0]]
+                for a_row_of_tile in ends:  # a tile that is nearly as wide as a line may lie in two of them
+                    ask_for(builder, builder.gep(a_row_of_tile, [builder.mul(later, a_k)]), INTO_FIRST_CACHE)
+            for next_row in next_rows:  # in the first cache, rows with a power of two between them would collide
+                ask_for(builder, builder.gep(next_row, [k]), INTO_SECOND_CACHE)
             found = []
             for i in range(rows):
                 number = builder.load(builder.gep(a_rows[i], [builder.mul(place, a_k)]))
