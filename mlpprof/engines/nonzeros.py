@@ -126,14 +126,14 @@ def append_numbers(typing, X, row, later, first, last, values, at):  # type: ign
             found = builder.load(builder.bitcast(builder.gep(here, [k]), vector.as_pointer()), align=bits // 8)
             chosen = builder.fcmp_unordered("!=", found, ir.Constant(vector, None))
             mask = builder.bitcast(chosen, ir.IntType(lanes))
-            with builder.if_then(builder.icmp_unsigned("!=", mask, ir.Constant(mask.type, 0))):
-                start = builder.trunc(k, integer) if bits < k.type.width else k
-                column = builder.insert_element(ir.Constant(numbers, ir.Undefined), start, ir.IntType(32)(0))
-                column = builder.shuffle_vector(column, column, ir.Constant(ir.VectorType(ir.IntType(32), lanes), None))
-                column = builder.add(column, ir.Constant(numbers, list(range(lanes))))
-                if HERE == AVX512:
-                    append_together(found, column, chosen, mask)
-                else:
+            start = builder.trunc(k, integer) if bits < k.type.width else k
+            column = builder.insert_element(ir.Constant(numbers, ir.Undefined), start, ir.IntType(32)(0))
+            column = builder.shuffle_vector(column, column, ir.Constant(ir.VectorType(ir.IntType(32), lanes), None))
+            column = builder.add(column, ir.Constant(numbers, list(range(lanes))))
+            if HERE == AVX512:
+                append_together(found, column, chosen, mask)
+            else:
+                with builder.if_then(builder.icmp_unsigned("!=", mask, ir.Constant(mask.type, 0))):
                     for lane in range(lanes):
                         append_one(*(builder.extract_element(v, ir.IntType(32)(lane)) for v in (found, column, chosen)))
         with cgutils.for_range_slice(builder, rest, last, INT(1)) as (k, _):
