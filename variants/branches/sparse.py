@@ -16,10 +16,9 @@ Why it is faster: a multiplication takes about twice as long as in `blocked`, be
 cache for one sample only. But there are five times fewer on the pixels of digits. The lists take a quarter of the time
 of the step.
 
-Limits: what this gains depends on the data. Where more than about two of five inputs are not 0, `blocked` is faster.
-Inputs that are standardized have no zeros. `mlpprof data show` counts the zeros of a file. The
-gradients are exact: a product with 0 changes no sum. (A weight that is infinite or not a number would: 0 times infinity
-is not a number.)
+Limits: what this gains depends on the data. Where more than 45 % of the inputs were not 0, `blocked` was faster here.
+Inputs that are standardized have no zeros; `np.mean(X == 0)` is the share of zeros in yours. The gradients are exact,
+because a product with 0 changes no sum. (With a weight that is infinite, it would: 0 times infinity is not a number.)
 
 Source: the row-wise product is that of Gustavson (1978) for sparse matrices. variants/README.md shows what this variant
 gains.
