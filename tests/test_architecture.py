@@ -195,7 +195,10 @@ def test_no_pickle_is_loaded():
 
 COMPILED = {
     f"mlpprof.engines.{name}"
-    for name in ("numba_passes", "tiles", "panels", "blocked_passes", "blocked_team", "meeting")
+    for name in (
+        *("numba_passes", "tiles", "panels", "blocked_passes", "nonzeros", "sparse_passes"),
+        *("meeting", "blocked_team", "sparse_team"),
+    )
 }
 
 

@@ -14,18 +14,28 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from mlpprof.engines.panels import pack, plan_of, unpack
-from mlpprof.engines.tiles import AVX2, AVX512, FORWARD, GRADIENT, NEON, PROPAGATE, Registers, multiply_function
+from mlpprof.engines.tiles import (
+    AVX2,
+    AVX512,
+    EVERY_NUMBER,
+    FORWARD,
+    GRADIENT,
+    IN_ORDER,
+    LISTED,
+    NEON,
+    PROPAGATE,
+    Registers,
+    multiply_function,
+)
 
 
-def machine_code(
-    triple: str, cpu: str, registers: Registers, kind: int, units: int, itemsize: int, in_order: bool
-) -> str:
+def machine_code(triple: str, cpu: str, registers: Registers, kind: int, units: int, itemsize: int, form: int) -> str:
     """The assembly of one function for a processor, which need not be the one of this machine."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     module = ir.Module()
     module.triple = triple
-    multiply_function(module, kind, units, itemsize, registers, in_order).linkage = "external"
+    multiply_function(module, kind, units, itemsize, registers, form).linkage = "external"
     parsed = llvm.parse_assembly(str(module))
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
@@ -49,13 +59,14 @@ X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 
 
 @pytest.mark.parametrize(
-    ("kind", "in_order"),
+    ("kind", "form"),
     [
-        pytest.param(FORWARD, False, id="forward"),
-        pytest.param(FORWARD, True, id="forward, samples in an order"),
-        pytest.param(PROPAGATE, False, id="propagate"),
-        pytest.param(GRADIENT, False, id="gradient"),
-        pytest.param(GRADIENT, True, id="gradient, samples in an order"),
+        pytest.param(FORWARD, EVERY_NUMBER, id="forward"),
+        pytest.param(FORWARD, IN_ORDER, id="forward, samples in an order"),
+        pytest.param(FORWARD, LISTED, id="forward, lists of numbers"),
+        pytest.param(PROPAGATE, EVERY_NUMBER, id="propagate"),
+        pytest.param(GRADIENT, EVERY_NUMBER, id="gradient"),
+        pytest.param(GRADIENT, IN_ORDER, id="gradient, samples in an order"),
     ],
 )
 @pytest.mark.parametrize(
@@ -68,11 +79,14 @@ X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
     ],
 )
 def test_the_sum_of_a_tile_stays_in_full_vector_registers(
-    kind, in_order, triple, cpu, registers, itemsize, product, register, stack
+    kind, form, triple, cpu, registers, itemsize, product, register, stack
 ):
     units = registers.widest(itemsize)
-    code = machine_code(triple, cpu, registers, kind, units, itemsize, in_order)
-    rows, vectors = registers.rows(units, itemsize), -(-units * 8 * itemsize // registers.bytes)
+    code = machine_code(triple, cpu, registers, kind, units, itemsize, form)
+    rows = registers.rows(units, itemsize)
+    if form == LISTED:  # several numbers of one row at once
+        rows = 4 if registers == NEON else 2
+    vectors = -(-units * 8 * itemsize // registers.bytes)
     full_vectors = units * 8 * itemsize // registers.bytes
     memory = re.compile(rf"{re.escape(stack)}|vmov\w+\s+%[xyz]mm\d+, .*\(|st[rp]\s")
 

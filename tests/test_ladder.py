@@ -21,7 +21,7 @@ CHANGED_LINES_FURTHER_UP = {
     **{"tanh_sigmoid": 24, "chunked": 34, "fused_update": 64, "gram": 88, "delayed": 130},
     **{"processes": 150, "threaded": 150, "mpi": 70, "feature_shards": 222, "neuron_shards": 230},
     **{"compiled_processes": 190, "compiled_feature_shards": 235, "fused_neuron_shards": 70},
-    **{"blocked_team": 100},
+    **{"blocked_team": 100, "sparse_team": 75},
 }
 """A rung may differ from its parent in so many lines, removed and added, without the docstring."""
 CHANGED_LINES_OF_A_BRANCH = 60
@@ -45,7 +45,10 @@ IMPORTS = {
 ENGINES = {
     "compiled": {
         f"mlpprof.engines.{name}"
-        for name in ("numba_passes", "panels", "blocked_passes", "blocked_team", "meeting", "pace")
+        for name in (
+            *("numba_passes", "panels", "blocked_passes", "nonzeros", "sparse_passes"),
+            *("meeting", "pace", "blocked_team", "sparse_team"),
+        )
     },
     "mpi": {"mlpprof.engines.mpi"},
 }

@@ -11,7 +11,7 @@ from mlpprof.results.advice import Advice, Finding
 from reports.advise import opt95
 from reports.advise.calibration import Stated, measured
 from reports.advise.forms import FORMS
-from reports.advise.mutants import Answer, Clean, Outcome, Result, judged, planted, table
+from reports.advise.mutants import Answer, Clean, Outcome, Result, in_turns, judged, planted, table
 from reports.advise.opt95 import Patched, applied, merged
 from reports.advise.subjects import Subject, numbers
 
@@ -70,6 +70,14 @@ def test_statements_of_a_flaw_stand_before_the_line_that_needs_them(clean):
 def test_a_flaw_around_the_step_is_planted_there(clean):
     [mutant] = planted(clean, form("rows in a list"))
     assert "step(np.array([X[i] for i in range(start, start + 10)]))" in mutant.program.files["net.py"]
+
+
+def test_every_mutant_is_made_of_its_own_program(clean):
+    counts = {("other.py", line): count for (_, line), count in clean.counts.items()}
+    other = replace(clean, name="other", files={"other.py": TEXT}, main="other.py", counts=counts)
+    mutants = list(in_turns([clean, other], 0))
+    assert {mutant.clean.name for mutant in mutants} == {clean.name, "other"}
+    assert all(mutant.program.files.keys() == mutant.clean.files.keys() for mutant in mutants)
 
 
 def test_lines_are_counted_as_they_run(clean):

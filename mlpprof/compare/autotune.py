@@ -46,7 +46,9 @@ from mlpprof.results.tuning import Trial, Tuning
 
 CHUNKS = (125, 250, 1000, 2000)
 """`chunked` is tried with pieces of this many rows too, besides the 500 of its file."""
-IN_ONE_PROCESS = ("tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "blocked", "delayed", "gram")
+IN_ONE_PROCESS = (
+    "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "blocked", "sparse", "delayed", "gram",
+)  # fmt: skip
 WITH_ALL_THREADS = ("tanh_sigmoid", "buffered", "chunked")
 AGREEING_STEPS = 3
 """Steps whose losses are compared before anything is timed."""

@@ -34,6 +34,7 @@ SHARING = (
     "compiled_processes",
     "compiled_feature_shards",
     "blocked_team",
+    "sparse_team",
 )
 """These variants share a step among workers, whose number is a setting. `mpi` is not here: it starts its own."""
 

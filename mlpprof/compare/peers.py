@@ -41,7 +41,7 @@ PACKAGES = {
 }
 """Framework variant -> the package that it needs."""
 WITH_WORKERS = (*SHARING, "mpi")
-OURS = ("buffered", "chunked", "fused_update", "compiled", "blocked", "delayed", "gram", *WITH_WORKERS)
+OURS = ("buffered", "chunked", "fused_update", "compiled", "blocked", "sparse", "delayed", "gram", *WITH_WORKERS)
 """The rungs that may be the fastest. Those that cannot do a network are absent from its row."""
 WITH_ALL_THREADS = ("chunked",)
 """These rungs are tried with all BLAS threads as well."""

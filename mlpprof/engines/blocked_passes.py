@@ -205,8 +205,14 @@ def forward(
     samples: X, and the order of its rows: an array, the place where this batch begins in it, and how many numbers it
     has from there on. The rows that follow this batch are asked for beforehand.
     """
+    forward_input(plan, widths, codes, theta, gains, samples, A, len(out), ALONE)
+    forward_above(plan, widths, codes, theta, gains, A, out)
+
+
+@COMPILE
+def forward_above(plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, A: Array, out: Array) -> None:
+    """Compute the layers 2..L from A[1], and copy the output to out (m, n_L)."""
     m, L = len(out), plan.n.size - 1
-    forward_input(plan, widths, codes, theta, gains, samples, A, m, ALONE)
     for l in range(2, L + 1):
         forward_layer(plan, widths, codes, theta, gains, A, m, l, ALONE)
     take_output(plan, codes, A, out, 0, m)
@@ -280,21 +286,36 @@ def backward(
     state: parameters, velocity and gradient, as `pack` lays them out. fresh: whether this piece is the first. samples:
     as in `forward`.
     """
-    theta, velocity, gradient = state
-    rate, momentum, l1, l2, one, zero = optimizer
     finish = finish_of(optimizer) if update else UNFINISHED
+    backward_above(plan, widths, codes, state, optimizer, A, out, T, delta, turned, share, fresh, finish)
+    gradient_input(plan, widths, state, optimizer[:4], samples, delta, len(out), fresh, finish, ALONE)
+    if update:
+        update_biases(plan, state, optimizer)
+
+
+@COMPILE
+def backward_above(
+    plan: Plan, widths: Any, codes: Array, state: Any, optimizer: Any, A: Array, out: Array, T: Array, delta: Array,
+    turned: Array, share: float, fresh: bool, finish: int,
+) -> None:  # fmt: skip
+    """Compute all delta[l], the gradients of W[2] to W[L], and those of all biases."""
+    theta, _, gradient = state
     m, L = len(out), plan.n.size - 1
     begin_backward(plan, codes, out, T, delta, share, 0, m)
     for l in range(L, 0, -1):
         if l > 1:
             back_layer(plan, widths, codes, theta, A, delta, turned, m, l, ALONE)
-            gradient_layer(plan, widths, state, (rate, momentum, l1, l2), A, delta, m, l, fresh, finish, ALONE)
-        else:
-            gradient_input(plan, widths, state, (rate, momentum, l1, l2), samples, delta, m, fresh, finish, ALONE)
+            gradient_layer(plan, widths, state, optimizer[:4], A, delta, m, l, fresh, finish, ALONE)
         add_bias_gradient(plan, gradient, delta, m, l, fresh)
-    if update:
-        b = plan.b[1]
-        descend(theta[b:], velocity[b:], gradient[b:], one, rate, momentum, zero, zero)
+
+
+@COMPILE
+def update_biases(plan: Plan, state: Any, optimizer: Any) -> None:
+    """Change all biases by their gradients. They have no penalty."""
+    rate, momentum, _, _, one, zero = optimizer
+    theta, velocity, gradient = state
+    b = plan.b[1]
+    descend(theta[b:], velocity[b:], gradient[b:], one, rate, momentum, zero, zero)
 
 
 @COMPILE

@@ -90,15 +90,21 @@ def widths_of(plan: Plan, itemsize: int) -> tuple[Any, ...]:
     return tuple(True if width in used else None for width in range(1, HERE.widest(itemsize) + 1))
 
 
+def aligned(size: int, dtype: np.dtype[Any]) -> Array:
+    """An array (size,) of zeros that begins at a line of the cache, so that few registers are read from two lines."""
+    block = np.zeros(size * dtype.itemsize + LINE, np.uint8)
+    start = -block.ctypes.data % LINE
+    return block[start : start + size * dtype.itemsize].view(dtype)
+
+
 def scratch_of(plan: Plan, dtype: np.dtype[Any]) -> Array:
     """Room for the largest panel that `turn` writes."""
-    return np.empty(UNIT * HERE.widest(dtype.itemsize) * np.diff(plan.columns).max(), dtype)
+    return aligned(UNIT * HERE.widest(dtype.itemsize) * int(np.diff(plan.columns).max()), dtype)
 
 
 def pack(plan: Plan, parameters: Parameters) -> Array:
     """A flat block with all weights, transposed and in panels, and then all biases."""
-    size = plan.b[-1] + plan.columns[-1] - plan.columns[-2]
-    block = np.zeros(size, parameters[0][0].dtype)
+    block = aligned(int(plan.b[-1] + plan.columns[-1] - plan.columns[-2]), parameters[0][0].dtype)
     for l, (W, b) in enumerate(parameters, start=1):
         for panel, start, end in weight_panels(plan, block, l):
             panel[: W.shape[1], : end - start] = W[start:end].T

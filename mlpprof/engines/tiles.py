@@ -46,6 +46,9 @@ INTO_SECOND_CACHE, INTO_FIRST_CACHE = 2, 3
 
 FORWARD, PROPAGATE, GRADIENT = range(3)
 """What is made of a complete tile."""
+EVERY_NUMBER, IN_ORDER, LISTED, OUTER = range(4)
+"""How A is given (see `multiply_function`): row after row, in the order of a batch, as lists of its numbers, or as one
+list."""
 UNFINISHED, SMOOTH, KINKED = range(3)
 """How a tile is finished: not at all, with sigmoid or tanh, or with ReLU or the identity."""
 HEAVY_BALL, PLAIN = SMOOTH, KINKED
@@ -98,7 +101,7 @@ def ask_for(builder: ir.IRBuilder, place: ir.Value, cache: int) -> None:
 
 
 def multiply_function(
-    module: ir.Module, kind: int, units: int, itemsize: int, registers: Registers, in_order: bool = False
+    module: ir.Module, kind: int, units: int, itemsize: int, registers: Registers, form: int = EVERY_NUMBER
 ) -> ir.Function:
     """The function of a module that multiplies rows of A with a panel of B; it is made if the module lacks it.
 
@@ -108,21 +111,26 @@ def multiply_function(
     activations, which lie like C; the first two coefficients of the derivative. `GRADIENT`: weights and velocity, which
     lie like C; rate, momentum, l1, l2.
 
-    in_order: sample i of the product is sample order[i] of a. The order may go on after the samples of the product; the
-    sample that comes next is asked for beforehand.
+    form: how a is given. `IN_ORDER`: sample i of the product is sample order[i] of a. The order may go on after the
+    samples of the product; the sample that comes next is asked for beforehand. `LISTED`: row i of A is a list of pairs
+    of a number that is not 0 and its k: a[2 p] and index[2 p + 1] for p from starts[i] to ends[i] - 1. Then the
+    arguments after a are starts, ends and index. `OUTER`: A is a column, one list from pair starts[0] on, with as many
+    pairs as `rows` says, and b is a row. Only the rows of C that the list names are computed.
     """
     real = SINGLE if itemsize == 4 else ir.DoubleType()
-    name = f"mlpprof_multiply_{('forward', 'propagate', 'gradient')[kind]}_{units}_{itemsize}_{in_order}"
+    name = f"mlpprof_multiply_{('forward', 'propagate', 'gradient')[kind]}_{units}_{itemsize}_{form}"
     if name in module.globals:
         return module.globals[name]
     array = real.as_pointer()
-    arguments = [array, INT, INT, INT.as_pointer(), INT, array, INT, array, INT, INT, INT, array, array, *[real] * 4]
+    integers = INT.as_pointer()
+    where = [integers, integers, ir.IntType(8 * itemsize).as_pointer()] if form >= LISTED else [INT, INT, integers]
+    arguments = [array, *where, INT, array, INT, array, INT, INT, INT, array, array, *[real] * 4]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     for place in (0, 5, 7):
         function.args[place].add_attribute("noalias")
-    _Writer(function, kind, units, itemsize, registers, in_order).write()
+    _Writer(function, kind, units, itemsize, registers, form).write()
     return function
 
 
@@ -130,9 +138,9 @@ class _Writer:
     """Writes the instructions of one function."""
 
     def __init__(
-        self, function: ir.Function, kind: int, units: int, itemsize: int, registers: Registers, in_order: bool
+        self, function: ir.Function, kind: int, units: int, itemsize: int, registers: Registers, form: int
     ) -> None:
-        self.function, self.kind, self.in_order = function, kind, in_order
+        self.function, self.kind, self.form = function, kind, form
         self.real = function.args[0].type.pointee
         self.width = units * UNIT
         self.tile_rows = registers.rows(units, itemsize)
@@ -145,9 +153,10 @@ class _Writer:
 
     def write(self) -> None:
         """All whole tiles, then the rows that are left, one by one."""
-        total = self.function.args[8]
-        start = self.repeat(INT(0), total, self.tile_rows, self.tile)
-        if self.kind != GRADIENT or self.in_order:  # in panels, features come in multiples of UNIT
+        start, total = INT(0), self.function.args[8]
+        if self.form < LISTED:
+            start = self.repeat(start, total, self.tile_rows, self.tile)
+        if self.kind != GRADIENT or self.form != EVERY_NUMBER:  # in panels, features come in multiples of UNIT
             self.repeat(start, total, 1, self.tile)
         self.builder.ret_void()
 
@@ -194,10 +203,14 @@ class _Writer:
         """`rows` rows of C from `row` on."""
         builder = self.builder
         a, a_row, a_k, order, _, b, length, c, _, fresh, finish, *_ = self.function.args
-        at = builder.mul(row, INT(self.width))
+        if self.form == OUTER:
+            number, place = self.pair(builder.add(builder.load(a_row), row))
+            at = builder.mul(place, INT(self.width))
+        else:
+            at = builder.mul(row, INT(self.width))
         c = builder.gep(c, [at])
         begun = self.begin(c, rows, fresh)
-        samples_are_rows = self.in_order and self.kind == FORWARD
+        samples_are_rows = self.form == IN_ORDER and self.kind == FORWARD
 
         def start_of(i: int) -> ir.Value:
             place = builder.add(row, INT(i))
@@ -205,13 +218,24 @@ class _Writer:
                 place = builder.load(builder.gep(order, [self.at_most_last(place)]))
             return builder.gep(a, [builder.mul(place, a_row)])
 
-        a_rows = [start_of(i) for i in range(rows)]
+        if self.form == OUTER:
+            self.finish(self.add_multiple(number, self.load_row(b), begun), c, at, rows, finish)
+            return
+        k, end = INT(0), length
+        if self.form == LISTED:
+            k, end = (builder.load(builder.gep(bounds, [row])) for bounds in (a_row, a_k))
+        else:
+            a_rows = [start_of(i) for i in range(rows)]
         next_rows = [start_of(rows + i) for i in range(rows)] if samples_are_rows else []
 
         def add_products(k: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
+            if self.form == LISTED:
+                number, place = self.pair(k)
+                b_row = self.load_row(builder.gep(b, [builder.mul(place, INT(self.width))]))
+                return self.add_multiple(number, b_row, sums)
             b_row = self.load_row(builder.gep(b, [builder.mul(k, INT(self.width))]))
             place = k
-            if self.in_order and self.kind == GRADIENT:
+            if self.form == IN_ORDER and self.kind == GRADIENT:
                 place = builder.load(builder.gep(order, [k]))
                 later = builder.load(builder.gep(order, [self.at_most_last(builder.add(k, INT(AHEAD)))]))
                 ask_for(builder, builder.gep(a_rows[0], [builder.mul(later, a_k)]), INTO_FIRST_CACHE)
@@ -220,8 +244,7 @@ class _Writer:
             found = []
             for i in range(rows):
                 number = builder.load(builder.gep(a_rows[i], [builder.mul(place, a_k)]))
-                for j, vector in enumerate(b_row):
-                    found.append(self.multiply_add(self.spread(number, vector.type), vector, sums[i * len(b_row) + j]))
+                found += self.add_multiple(number, b_row, sums[i * len(b_row) : (i + 1) * len(b_row)])
             return found
 
         def add_several(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
@@ -231,16 +254,27 @@ class _Writer:
                 found += add_products(builder.add(k, INT(i)), part)
             return found
 
-        k, sums = INT(0), begun
+        sums = begun
         if rows == 1:  # a sum has to wait for its last addition, so several run at once
             zeros = [self.constant(0.0, vector) for vector in self.vectors]
             sums = [*begun, *zeros * (self.sums_of_a_row - 1)]
-            k, sums = self.loop(k, length, self.sums_of_a_row, sums, add_several)
+            k, sums = self.loop(k, end, self.sums_of_a_row, sums, add_several)
             while len(sums) > len(begun):
                 half = len(sums) // 2
                 sums = [builder.fadd(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
-        _, sums = self.loop(k, length, 1, sums, add_products)
+        _, sums = self.loop(k, end, 1, sums, add_products)
         self.finish(sums, c, at, rows, finish)
+
+    def pair(self, p: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The number and the place of pair p of a list."""
+        builder, first = self.builder, self.builder.shl(p, INT(1))
+        number = builder.load(builder.gep(self.function.args[0], [first]))
+        place = builder.load(builder.gep(self.function.args[3], [builder.add(first, INT(1))]))
+        return number, builder.zext(place, INT) if self.itemsize < 8 else place
+
+    def add_multiple(self, number: ir.Value, row: Sequence[ir.Value], sums: Sequence[ir.Value]) -> list[ir.Value]:
+        """The sums, plus a number times a row."""
+        return [self.multiply_add(self.spread(number, x.type), x, y) for x, y in zip(row, sums, strict=True)]
 
     def at_most_last(self, place: ir.Value) -> ir.Value:
         """A place in the order, or its last place if this is beyond the end."""
@@ -416,14 +450,14 @@ def _multiplication(kind: int) -> Any:
     widths: as in `Plan`; code is made only for those that are not None. The other arguments are those of
     `multiply_function`, but a place in an array is a pair of an array and an index, and a has its two steps too. If its
     samples are to be taken in an order, this order (an array and a place) and how many numbers it has from there on
-    follow in the same tuple.
+    follow in the same tuple. If a has lists, their starts, ends and index follow instead. `OUTER` has no ends.
     """
 
     @intrinsic
     def multiply(typing, widths, units, a, b, length, c, rows, fresh, finish, d, e, numbers):  # type: ignore[no-untyped-def]
         real = a[0].dtype
         itemsize = real.bitwidth // 8
-        in_order = len(a) > PLACE_AND_STEPS
+        form = FORMS[len(a)]
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[ir.Value]) -> ir.Value:
             given = dict(zip(NAMES, zip(values, signature.args, strict=True), strict=True))
@@ -444,7 +478,12 @@ def _multiplication(kind: int) -> Any:
                     array = None
                 return found
 
-            a_parts = parts("a") if in_order else [*parts("a"), ir.Constant(INT.as_pointer(), None), INT(0)]
+            a_parts, nothing = parts("a"), ir.Constant(INT.as_pointer(), None)
+            if form == OUTER:
+                a_parts.insert(2, nothing)
+            elif form == EVERY_NUMBER:
+                a_parts.append(nothing)
+            a_parts += [INT(0)] * (5 - len(a_parts))
             arguments = a_parts + [one for name in NAMES[3:-1] for one in parts(name)] + parts("numbers", real)
             after = builder.append_basic_block("multiplied")
             switch = builder.switch(parts("units")[0], after)
@@ -453,7 +492,7 @@ def _multiplication(kind: int) -> Any:
                     block = builder.append_basic_block(f"units_{width}")
                     switch.add_case(INT(width), block)
                     builder.position_at_end(block)
-                    function = multiply_function(builder.module, kind, width, itemsize, HERE, in_order)
+                    function = multiply_function(builder.module, kind, width, itemsize, HERE, form)
                     builder.call(function, arguments)
                     builder.branch(after)
             builder.position_at_end(after)
@@ -465,8 +504,8 @@ def _multiplication(kind: int) -> Any:
 
 
 NAMES = ("widths", "units", "a", "b", "length", "c", "rows", "fresh", "finish", "d", "e", "numbers")
-PLACE_AND_STEPS = 4
-"""What `a` consists of without an order: an array, a place and two steps."""
+FORMS = {4: EVERY_NUMBER, 7: IN_ORDER, 8: LISTED, 6: OUTER}
+"""The form of `a` by the length of its tuple."""
 multiply_forward, multiply_back, multiply_gradient = map(_multiplication, (FORWARD, PROPAGATE, GRADIENT))
 
 

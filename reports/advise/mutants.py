@@ -175,7 +175,11 @@ def silent(what: str, share: float) -> None:
 
 def planted(clean: Subject, form: Form) -> Iterator[Mutant]:
     """All mutants of a form."""
-    return filter(None, (_mutant(clean, form, name, changes) for name, changes in _sites(clean, form)))
+    return _mutants(clean, form, _sites(clean, form))
+
+
+def _mutants(clean: Subject, form: Form, sites: Sequence[tuple[str, list[Change]]]) -> Iterator[Mutant]:
+    return filter(None, (_mutant(clean, form, name, changes) for name, changes in sites))
 
 
 def _sites(clean: Subject, form: Form) -> list[tuple[str, list[Change]]]:
@@ -233,8 +237,7 @@ def _in_random_order(cleans: Sequence[Subject], form: Form, random_: random.Rand
     for clean in random_.sample(cleans, len(cleans)):
         sites = _sites(clean, form)
         random_.shuffle(sites)
-        made = (_mutant(clean, form, *site) for site in sites)
-        rest.append(filter(None, made))
+        rest.append(_mutants(clean, form, sites))  # a generator written here would use the last `clean` for all
         yield from islice(rest[-1], 1)
     yield from chain.from_iterable(rest)
 

@@ -41,7 +41,7 @@ from reports.studies.study import FOLDER, Study
 
 BASE, BASE_DTYPE = "sliced", "float32"
 """All rungs are compared with this one, which has this number type if the workload names none."""
-RUNGS = (BASE, "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "blocked")
+RUNGS = (BASE, "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "blocked", "sparse")
 
 
 @dataclass(frozen=True)

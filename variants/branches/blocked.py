@@ -34,7 +34,7 @@ import numpy as np
 
 from mlpprof.engines.blocked_passes import backward, forward, make_steps
 from mlpprof.engines.numba_passes import activate, cost, descend, settings
-from mlpprof.engines.panels import gains_of, pack, plan_of, scratch_of, take_targets, unpack, widths_of
+from mlpprof.engines.panels import aligned, gains_of, pack, plan_of, scratch_of, take_targets, unpack, widths_of
 
 PARENT = "compiled"
 BRANCH = "compiled"
@@ -53,8 +53,7 @@ class MLP:
         self.plan = plan_of(network, parameters[0][0].itemsize)
         self.widths = widths_of(self.plan, parameters[0][0].itemsize)
         self.theta = pack(self.plan, parameters)
-        self.velocity = np.zeros_like(self.theta)
-        self.gradient = np.zeros_like(self.theta)
+        self.velocity, self.gradient = (aligned(self.theta.size, self.theta.dtype) for _ in range(2))
         self.state = self.theta, self.velocity, self.gradient
         self.codes, self.optimizer, self.least = settings(network, self.theta.dtype)
         self.gains = gains_of(self.plan, self.codes, self.theta.dtype)
@@ -63,8 +62,7 @@ class MLP:
 
     def allocate(self, m):
         self.m = m
-        self.A = np.empty(m * self.plan.columns[-1], self.theta.dtype)
-        self.delta = np.empty_like(self.A)
+        self.A, self.delta = (aligned(m * self.plan.columns[-1], self.theta.dtype) for _ in range(2))
         self.out, self.T = np.empty((2, m, self.plan.n[-1]), self.theta.dtype)
 
     def fetch_batch(self, X, Y, index):
