@@ -55,29 +55,26 @@ def test_a_worker_that_fails_ends_the_others_and_its_exception_is_raised():
     assert threading.active_count() == before
 
 
-FOREVER = """
+CALL_AFTER_CALL = """
 import threading
 import numpy as np
 from numba import njit
 from mlpprof.engines.meeting import LINE, CompiledTeam, meet
 
 @njit(nogil=True)
-def forever(numbers, worker):
-    while meet(numbers, worker):
-        pass
+def meet_often(numbers, worker):
+    for _ in range(1000):
+        if not meet(numbers, worker):
+            return
 
-stopped = np.zeros(2 * LINE, np.int64)
-stopped[-LINE] = 1
-forever(stopped, 0)  # compiles it, so that Ctrl-C does not come meanwhile
-
-def work(numbers, worker):
-    if worker == 0:
-        print("begun", flush=True)
-    forever(numbers, worker)
-
+team = CompiledTeam(2)
+team.run(meet_often)  # compiles everything, so that Ctrl-C does not come meanwhile
 try:
-    CompiledTeam(2).run(work)
+    print("begun", flush=True)
+    while True:
+        team.run(meet_often)
 except KeyboardInterrupt:
+    team.close()
     print(threading.active_count(), "thread")
 """
 
@@ -98,12 +95,23 @@ def interrupted_output(program: str) -> str:
     return output
 
 
-def test_ctrl_c_reaches_whoever_waits_for_the_team_and_ends_its_threads():
-    assert interrupted_output(FOREVER) == "1 thread\n"
+def test_ctrl_c_comes_between_two_calls_and_ends_the_threads():
+    assert interrupted_output(CALL_AFTER_CALL) == "1 thread\n"
+
+
+def test_a_team_that_nobody_needs_any_more_ends_its_threads():
+    before = threading.active_count()
+    done, seen = np.zeros((2, 2, 10), np.int64)
+    team = CompiledTeam(2)
+    team.run(lambda numbers, worker, team=team: count_together(numbers, worker, done, seen))
+    assert threading.active_count() == before + 1
+    del team
+    assert threading.active_count() == before
 
 
 LATE = """
 import threading
+import time
 import numpy as np
 from numba import njit
 from mlpprof.engines.meeting import LINE, CompiledTeam, meet
@@ -118,11 +126,10 @@ late, has_come, answers = threading.Event(), threading.Event(), []
 def interrupted(numbers, worker):
     if worker == 0:
         print("begun", flush=True)
-    else:
-        late.wait()  # until the next work has begun
+        time.sleep(60)  # Ctrl-C comes here
+    late.wait()  # until the next work has begun
     answers.append(meet_once(numbers, worker))
-    if worker == 1:
-        has_come.set()
+    has_come.set()
 
 def again(numbers, worker):
     if worker == 0:
@@ -141,4 +148,4 @@ except KeyboardInterrupt:
 
 
 def test_a_thread_that_comes_late_after_ctrl_c_does_not_meet_the_workers_of_the_next_work():
-    assert interrupted_output(LATE) == "[False, False, True, True]\n"
+    assert interrupted_output(LATE) == "[False, True, True]\n"

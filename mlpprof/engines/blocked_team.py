@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import config, njit
-
 from mlpprof.engines.blocked_passes import (
     activation_of,
     add_bias_gradient,
@@ -34,14 +32,11 @@ from mlpprof.engines.blocked_passes import (
     rows_of,
     take_output,
 )
-from mlpprof.engines.meeting import meet, stopped
+from mlpprof.engines.meeting import WITHOUT_LOCK, meet, stopped
 from mlpprof.engines.numba_passes import COMPILE, EXACTLY, add_up_and_descend, cost, descend
 from mlpprof.engines.panels import Plan, take_targets
 from mlpprof.engines.tiles import UNFINISHED, UNIT, multiply_forward
 from mlpprof.model.interface import Array
-
-WITHOUT_LOCK = njit(cache=bool(config.CACHE_DIR), error_model="numpy", nogil=True)
-"""The compiler of functions that release the lock of the interpreter, so that all workers run at once."""
 
 # fmt: off
 

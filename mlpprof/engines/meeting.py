@@ -13,13 +13,15 @@ as long as a sleep. (Beside other programs, a step of 30 microseconds took 200 o
 from __future__ import annotations
 
 import os
+import queue
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import config, njit, types
 from numba.extending import intrinsic
 
 from mlpprof.engines.numba_passes import EXACTLY
@@ -31,9 +33,15 @@ LINE = 16
 since processors fetch pairs of lines."""
 SPINS = 2000
 """A worker looks this often before it offers its core. The looks take 20 to 100 microseconds on most processors."""
+WAITING_LOOKS = 10 * SPINS
+"""A worker without work looks this often for the next call before it sleeps."""
 
 Work = Callable[[Array, int], None]
 """work(numbers, worker): what a worker does; the numbers are those of `meet`."""
+Calls = queue.SimpleQueue[Work | None]
+"""What a thread has to do, call by call; None is the end."""
+WITHOUT_LOCK = njit(cache=bool(config.CACHE_DIR), error_model="numpy", nogil=True)
+"""The compiler of functions that release the lock of the interpreter, so that all workers run at once."""
 
 offer_core = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.int32())
 
@@ -103,11 +111,37 @@ def meet(numbers: Array, worker: int) -> bool:
     return not stopped(numbers)
 
 
-class CompiledTeam:
-    """Threads for work that is one compiled call for each of them, in which they meet.
+@WITHOUT_LOCK
+def wait_for_all(numbers: Array, calls: int) -> None:
+    """Return when all workers but worker 0 have finished so many calls, or one of them has failed."""
+    for other in range(LINE, numbers.size - LINE, LINE):
+        looks = 0
+        while read(numbers, other + 1) < calls and not stopped(numbers):
+            looks += 1
+            if looks < SPINS:
+                relax()
+            else:
+                offer_core()
 
-    The thread that calls `run` only waits for them, in Python, so that Ctrl-C reaches it. The first call starts the
-    threads.
+
+@WITHOUT_LOCK
+def wait_for_call(numbers: Array, calls: int) -> None:
+    """Return when the team has got another call than its first `calls`, or after WAITING_LOOKS looks."""
+    for looks in range(WAITING_LOOKS):
+        if read(numbers, numbers.size - LINE + 1) != calls or stopped(numbers):
+            return
+        if looks < SPINS:
+            relax()
+        else:
+            offer_core()
+
+
+class CompiledTeam:
+    """Workers for calls that are one compiled function for each of them, in which they meet.
+
+    Worker 0 is the thread that calls `run`, and the first call starts threads for the others. Between two calls, a
+    thread looks for the next one for about a millisecond, and then sleeps. A thread that sleeps needs 50 to 100
+    microseconds to wake up. Ctrl-C is noticed between two calls, so a call should not take long.
     """
 
     def __init__(self, workers: int) -> None:
@@ -115,7 +149,7 @@ class CompiledTeam:
         self._team: ThreadTeam | None = None
 
     def run(self, work: Work) -> None:
-        """Do the work in each thread.
+        """Do the work with every worker.
 
         If one of them raises an exception, or Ctrl-C comes, the others end at their next meeting, and it is raised
         here.
@@ -123,31 +157,49 @@ class CompiledTeam:
         if self._team is None:
             # Threads of an earlier team may still run, such as one that was compiling. They keep their own numbers, in
             # which the sign to stop stays.
-            self._numbers = np.zeros(LINE * (self.workers + 1), np.int64)  # a line for each worker, then the sign
-            self._work: list[Work] = []
-            self._team = ThreadTeam(self.workers + 1, _serving(self._numbers, self._work))
-        self._work[:] = [work]
-        try:
+            self._numbers = np.zeros(LINE * (self.workers + 1), np.int64)  # a line for each worker, then sign and calls
+            self._calls: list[Calls] = [queue.SimpleQueue() for _ in range(1, self.workers)]
+            self._team = ThreadTeam(self.workers, _serving(self._numbers, self._calls))
+            self._end = weakref.finalize(self, _end_calls, self._numbers, self._calls)
             self._team.go(0)
-            self._team.wait()
+        try:
+            for calls in self._calls:
+                calls.put(work)
+            self._numbers[-LINE + 1] += 1
+            work(self._numbers, 0)
+            wait_for_all(self._numbers, self._numbers[-LINE + 1])
         except BaseException:
-            self._numbers[-LINE] = 1
             self.close()
             raise
-        finally:
-            self._work.clear()
+        if self._numbers[-LINE]:
+            team = self._team
+            self.close()
+            team.wait()  # raises what a worker has raised
 
     def close(self) -> None:
         """End the threads; a second call does nothing, and new work starts new ones."""
         if self._team is not None:
             team, self._team = self._team, None
+            self._end()
             team.close()
 
 
-def _serving(numbers: Array, given: list[Work]) -> Callable[[int, int], None]:
-    def serve(member: int, task: int) -> None:  # member 0 of a ThreadTeam is the thread that waits
+def _end_calls(numbers: Array, calls_of_all: list[Calls]) -> None:
+    numbers[-LINE] = 1
+    for calls in calls_of_all:
+        calls.put(None)
+
+
+def _serving(numbers: Array, calls_of_all: list[Calls]) -> Callable[[int, int], None]:
+    def serve(member: int, task: int) -> None:  # member 0 of a ThreadTeam is the thread that calls
+        calls, count = calls_of_all[member - 1], 0
         try:
-            given[0](numbers, member - 1)
+            while (work := calls.get()) is not None:
+                work(numbers, member)
+                del work  # it may refer to the model, which would never be freed
+                count += 1
+                numbers[LINE * member + 1] = count
+                wait_for_call(numbers, count)
         except BaseException:
             numbers[-LINE] = 1
             raise

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlpprof.engines.blocked_team import WITHOUT_LOCK
-from mlpprof.engines.meeting import meet, stopped
+from mlpprof.engines.meeting import WITHOUT_LOCK, meet, stopped
 from mlpprof.engines.nonzeros import Lists, list_by_feature, list_by_sample
 from mlpprof.engines.numba_passes import add_up_and_descend, cost
 from mlpprof.engines.panels import Plan, take_targets

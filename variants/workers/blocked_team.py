@@ -8,18 +8,18 @@ in a few tenths of a microsecond:
     mlpprof.engines.meeting        how they wait for each other, and when they give their core away
     mlpprof.engines.blocked_team   what each of them computes: shares of a large batch, or parts of a small one
 
-What changes against `blocked`: `train_step` and `train` give the work to the team. The thread that calls them only
-waits, so that Ctrl-C reaches it. The five methods, called singly, are those of `blocked`, on one thread. With one
-worker, `train` runs on one thread as well.
+What changes against `blocked`: `train_step` and `train` give the work to the team, of which the thread that calls them
+is one. The five methods, called singly, are those of `blocked`, on one thread. With one worker, `train` runs on one
+thread as well.
 
 Why it is faster: the products are shared, and so are the updates. Batches of up to 128 samples for each worker write
 no gradient. Beside a busy program, where a team of two can be slower than one worker, `mlpprof.engines.pace` finds
 this out from the times of the last steps, and one worker makes the next ones.
 
-Limits: to wake the threads for their call takes about 150 microseconds. So the team is slower than one worker in a call
-of `train_step`, or of `train` with few steps, if a step takes a few microseconds. The times of the last steps decide
-whether the team makes the next ones, and it adds up numbers in another order than one worker. So a second run may
-differ in the last digits.
+Limits: a call of the team takes some ten microseconds, and more if its threads sleep because the last call was long
+ago. So the team is slower than one worker in a call of `train_step`, or of `train` with few steps, if a step takes a
+few microseconds. The times of the last steps decide whether the team makes the next ones, and it adds up numbers in
+another order than one worker. So a second run may differ in the last digits. Ctrl-C is noticed between two calls.
 
 Source: the meetings are those of `processes`, in compiled code. variants/README.md shows what this variant gains.
 """
