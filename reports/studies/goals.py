@@ -222,8 +222,8 @@ def goals_text(results: Sequence[Result], one: Rates, all_: Rates, cores: int) -
         *(f"  {name:<18} {digits(one[name]):>7} {digits(all_[name]):>7}" for name in one if not _is_of_shape(name)),
         "",
         "x bound: the step time divided by the lower bound on one core, or on all cores for rungs that work on all.",
-        "All products of this bound run at the rate of large squares. Rungs that leave out the zeros of X may be below it,",
-        "and do not count for the goals.",
+        "All products of this bound run at the rate of large squares.",
+        "Rungs that leave out the zeros of X may be below it, and do not count for the goals.",
         "x best: the same, but each product runs at the best rate that NumPy's BLAS or blocked reached at its shape.",
         f"over {BASE}: paired within processes; +- is the standard error of its mean in percent.",
     ]
