@@ -172,7 +172,7 @@ def test_compiled_agrees_in_float32_on_wide_sums():
     assert [d for d in training_deviations(variant("compiled"), case) if d.severity > 1] == []
 
 
-@pytest.mark.parametrize("name", ["blocked", "blocked_team", "sparse", "sparse_team"])
+@pytest.mark.parametrize("name", ["blocked_team", "sparse"])  # which use all products; compiling takes long
 def test_a_blocked_variant_is_right_in_panels_and_tiles_of_many_widths(name, monkeypatch):
     monkeypatch.setenv(WORKERS_VARIABLE, "2")
     network = Network((450, 90, 20, 11), hidden="tanh", output="softmax", rate=0.1, momentum=0.9, l2=0.01)

@@ -33,7 +33,7 @@ LINE = 16
 since processors fetch pairs of lines."""
 SPINS = 2000
 """A worker looks this often before it offers its core. The looks take 20 to 100 microseconds on most processors."""
-WAITING_LOOKS = 10 * SPINS
+WAITING_LOOKS = 2 * SPINS
 """A worker without work looks this often for the next call before it sleeps."""
 
 Work = Callable[[Array, int], None]
@@ -140,7 +140,7 @@ class CompiledTeam:
     """Workers for calls that are one compiled function for each of them, in which they meet.
 
     Worker 0 is the thread that calls `run`, and the first call starts threads for the others. Between two calls, a
-    thread looks for the next one for about a millisecond, and then sleeps. A thread that sleeps needs 50 to 100
+    thread looks for the next one for up to a millisecond or two, and then sleeps. A thread that sleeps needs 50 to 100
     microseconds to wake up. Ctrl-C is noticed between two calls, so a call should not take long.
     """
 

@@ -105,7 +105,7 @@ def append_numbers(typing, X, row, later, first, last, values, at):  # type: ign
             builder.store(builder.add(builder.load(end), builder.zext(chosen, INT)), end)
 
         def append_together(found: ir.Value, column: ir.Value, chosen: ir.Value, mask: ir.Value) -> None:
-            moved = []
+            moved = []  # the chosen numbers, and their columns, at the front of a register
             for whole, name in ((found, f"f{bits}"), (column, f"i{bits}")):
                 kind = ir.FunctionType(whole.type, [whole.type, whole.type, chosen.type])
                 name = f"llvm.x86.avx512.mask.compress.v{lanes}{name}"
@@ -113,7 +113,7 @@ def append_numbers(typing, X, row, later, first, last, values, at):  # type: ign
                 moved.append(
                     builder.bitcast(builder.call(move, [whole, ir.Constant(whole.type, None), chosen]), vector)
                 )
-            for half in range(2):
+            for half in range(2):  # number, column, number, column, ...
                 order = [lane + half * lanes // 2 + which * lanes for lane in range(lanes // 2) for which in range(2)]
                 both = builder.shuffle_vector(*moved, ir.Constant(ir.VectorType(ir.IntType(32), lanes), order))
                 to = builder.bitcast(builder.gep(place(), [INT(half * lanes)]), vector.as_pointer())

@@ -35,6 +35,7 @@ from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.results import Race
 from mlpprof.results.json import plain
+from mlpprof.results.peers import INDIRECT
 from mlpprof.workloads import resolve
 from reports.program import Program, out_option
 from reports.studies.study import FOLDER, Study
@@ -222,6 +223,7 @@ def goals_text(results: Sequence[Result], one: Rates, all_: Rates, cores: int) -
         "",
         "x bound: the step time divided by the lower bound on one core, or on all cores for rungs that work on all.",
         "All products of this bound run at the rate of large squares.",
+        "Rungs that leave out the zeros of X may be below it, and do not count for the goals.",
         "x best: the same, but each product runs at the best rate that NumPy's BLAS or blocked reached at its shape.",
         f"over {BASE}: paired within processes; +- is the standard error of its mean in percent.",
     ]
@@ -256,9 +258,10 @@ def _work(result: Result, cores: int) -> Iterator[str]:
 
 def _goals(result: Result) -> Iterator[str]:
     work, names = result.work, result.race.variants
+    direct = [name for name in names if name not in INDIRECT]  # the bound counts products with every number
     for where, rungs in (
-        ("one process", [name for name in names if name not in (*SHARING, "gram")]),
-        ("all cores", [name for name in names if name in SHARING]),
+        ("one process", [name for name in direct if name not in SHARING]),
+        ("all cores", [name for name in direct if name in SHARING]),
     ):
         if work.goal is not None and rungs:
             best = min(rungs, key=result.times_bound)
@@ -270,9 +273,9 @@ def _goals(result: Result) -> Iterator[str]:
             step_us = 1e6 * result.step_s(name)
             yield f"  goal {goal_us:g} us with {name} on the goal's machine: {digits(step_us)} us here"
     if "gram" in names:
-        direct = min((name for name in names if name != "gram"), key=result.step_s)
-        ratio = result.step_s(direct) / result.step_s("gram")
-        yield f"  goal: gram {GRAM_OVER_DIRECT:g} x as fast as the best direct form, {direct}: " + (
+        best = min(direct, key=result.step_s)
+        ratio = result.step_s(best) / result.step_s("gram")
+        yield f"  goal: gram {GRAM_OVER_DIRECT:g} x as fast as the best direct form, {best}: " + (
             f"{_word(ratio >= GRAM_OVER_DIRECT)}, {digits(ratio)} x"
         )
 

@@ -19,6 +19,7 @@ of the step.
 Limits: what this gains depends on the data. Where more than 45 % of the inputs were not 0, `blocked` was faster here.
 Inputs that are standardized have no zeros; `np.mean(X == 0)` is the share of zeros in yours. The gradients are exact,
 because a product with 0 changes no sum. (With a weight that is infinite, it would: 0 times infinity is not a number.)
+The lists have room for all numbers of a piece, so wide inputs need as much memory as without zeros.
 
 Source: the row-wise product is that of Gustavson (1978) for sparse matrices. variants/README.md shows what this variant
 gains.
