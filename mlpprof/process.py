@@ -12,6 +12,7 @@ A program that runs in a worker finds the signal handlers, threads and module pa
 from __future__ import annotations
 
 import _thread
+import ast
 import contextlib
 import ctypes
 import faulthandler
@@ -281,7 +282,7 @@ class Worker:
         self._process.send_signal(signal.SIGABRT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(ANSWER_S)
-            return _place_of_crash(self._printed())
+            return _place_in_loop(self._printed())
         return None
 
     def close(self) -> None:
@@ -501,11 +502,35 @@ _LEFT = re.compile(r"mlpprof: (.+ called os\._exit\(.*\))$")
 _CRASH = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
 
 
-def _place_of_crash(printed: str) -> str | None:
-    """The innermost line of the user's code in what `faulthandler` has printed."""
+def _lines_of_crash(printed: str) -> list[tuple[str, int]]:
+    """The lines of the user's code in what `faulthandler` has printed, the innermost first."""
     _, fatal, stack = printed.rpartition("Fatal Python error: ")
     files = _CRASH.findall(stack) if fatal else []
-    return next((file_line(file, int(line)) for file, line in files if is_of_user(file)), None)
+    return [(file, int(line)) for file, line in files if is_of_user(file)]
+
+
+def _place_of_crash(printed: str) -> str | None:
+    """The innermost line of the user's code in what `faulthandler` has printed."""
+    return next((file_line(*line) for line in _lines_of_crash(printed)), None)
+
+
+def _place_in_loop(printed: str) -> str | None:
+    """The same, and the `while` loop that it is in, which may be in a function that has called the one of this line."""
+    found = _lines_of_crash(printed)
+    around = next((loop for line in found if (loop := while_around(*line)) is not None), None)
+    if around is None or around == found[0]:
+        return _place_of_crash(printed)
+    return f"{file_line(*found[0])}, in the loop of {file_line(*around)}"
+
+
+def while_around(file: str, line: int) -> tuple[str, int] | None:
+    """File and line of the innermost `while` loop around a line of a file; None if there is none."""
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+    loops = [n for n in ast.walk(tree) if isinstance(n, ast.While) and n.lineno <= line <= (n.end_lineno or n.lineno)]
+    return (file, max(loop.lineno for loop in loops)) if loops else None
 
 
 def _listen(

@@ -26,7 +26,7 @@ from mlpprof.errors import (
     WorkerDied,
     WorkerKilled,
 )
-from mlpprof.process import Pulse, Worker, time_limit_s
+from mlpprof.process import Pulse, Worker, time_limit_s, while_around
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and forks as POSIX has them")
 
@@ -307,7 +307,7 @@ def test_a_worker_that_uses_too_much_is_ended_with_the_line_and_leaves_no_proces
     with worker:
         child = worker.call("start_child")
         processes = 50
-        with pytest.raises(OverAllowance, match=r"started 50 processes, .* at worker_of_the_test\.py:\d+\. Remove"):
+        with pytest.raises(OverAllowance, match=r"started 50 processes, .* at worker_of_the_test\.py:\d+.*\. Remove"):
             worker.call("hang", lambda what, share: None)
     assert gone(child)
 
@@ -318,6 +318,14 @@ def test_a_loop_without_end_uses_up_its_processor_time(environment):
         worker = Worker("worker_of_the_test", environment)
     with worker, pytest.raises(OverAllowance, match=r"ran for more than 0\.2 seconds, so it was ended at worker_of"):
         worker.call("hang")
+
+
+def test_the_loop_around_a_line_is_found_and_a_line_without_one_has_none(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("x = 1\nwhile x:\n    for y in x:\n        f(y)\n", encoding="utf-8")
+    assert while_around(str(file), 4) == (str(file), 2)
+    assert while_around(str(file), 1) is None
+    assert while_around(str(tmp_path / "missing.py"), 1) is None
 
 
 # What a variant prints and reads

@@ -129,6 +129,9 @@ def test_a_fact_is_required_where_the_two_steps_differ_enough():
     assert limits({"float64_arrays": 9, "copies": 2}, {"float64_arrays": 1, "copies": 1}) == {"copies": 1}
     assert limits({"float64_arrays": 9}, {"float64_arrays": 0}) == {"float64_arrays": 0}
     assert limits({"sample_loops": 1, "copies": 10}, {"copies": 9}) == {}
+    loop, none = {"sample_loops": 0, "array_operations": 900}, {"sample_loops": 0, "array_operations": 100}
+    assert limits(loop, none) == {"array_operations": 300}
+    assert limits(loop | {"sample_loops": 1}, none) == {"sample_loops": 0}
 
 
 def test_without_a_finding_the_second_hint_is_what_breaks_the_first_fact(pair, tmp_path):
@@ -141,7 +144,7 @@ def test_without_a_finding_the_second_hint_is_what_breaks_the_first_fact(pair, t
 
 def test_a_pair_with_the_same_operations_and_little_gain_makes_no_exercise(pair, tmp_path):
     same = Measured("", verdict(1.1), {"operations": 9}, {"operations": 9})
-    with pytest.raises(UsageError, match=r"1\.10 times as fast as SLOW, and both make the same operations"):
+    with pytest.raises(UsageError, match=r"1\.10 times as fast as SLOW, and both make nearly the same operations"):
         author(pair, tmp_path / "out", silent, lambda *words: same)
     assert not (tmp_path / "out").exists()
 

@@ -14,7 +14,9 @@ from mlpprof.errors import VariantCrash, VariantError
 from mlpprof.workloads import resolve
 from mlpprof.workshop import check_worker as worker
 from mlpprof.workshop import solutions
+from mlpprof.workshop.check_worker import narrowing_line
 from mlpprof.workshop.exercises import built_in
+from mlpprof.workshop.fair_play import changed_clock
 
 COURSE = built_in()
 EXERCISES = COURSE.exercises
@@ -285,6 +287,24 @@ def test_an_activation_spoilt_by_another_operation_is_named_with_its_layer(exami
         ),
     )
     assert "A[1], A[2] was overwritten in backward" in answer["wrong"]
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("import time\nold = time.perf_counter\ntime.perf_counter = f\n", 3),
+        ("import time\nold = time.perf_counter\nsetattr(time, 'perf_' + 'counter', f)\n", 3),
+    ],
+)
+def test_a_changed_clock_is_reported_with_the_line_that_changes_it_and_not_one_that_reads_it(source, line):
+    clocks = {"perf_counter": lambda: 0.0}
+    assert (changed_clock(clocks, source, "my_mlp.py") or "").startswith(f"my_mlp.py:{line} replaces")
+
+
+def test_the_line_that_names_a_lower_precision_is_found_apart_from_dtype():
+    assert narrowing_line("DTYPE = np.float32\nx = y\nA = A.astype(np.float16)\n") == 3
+    assert narrowing_line("DTYPE = np.float32\nA = sgemm(1.0, A, B)\n") == 2
+    assert narrowing_line("DTYPE = np.float32\n") is None
 
 
 def test_data_that_are_overwritten_are_found(examine):

@@ -292,6 +292,8 @@ class ProgramComparer:
         self._requests = list(requests)
         self._subjects: list[ProgramSubject] = []
         self._runs_of_old: list[tuple[list[Parameter], int]] = []
+        self.made = (0, 0)
+        """How many steps the old and the new program of the last `training` made, at most STEPS."""
 
     def compare(self, typed: str, progress: Progress) -> list[Comparison]:
         """One comparison for every newer program; all of them take turns in one race.
@@ -439,6 +441,7 @@ class ProgramComparer:
         names = (old.request.name.short, new.request.name.short)
         ours, first = self._run_of_old(old, 0, progress)
         theirs, steps = self._parameters(new, first, progress)
+        self.made = (first, steps)
         found = same_training(names, _until(ours, steps), theirs, steps)
         if found.is_same is False:
             again, made = self._run_of_old(old, 1, progress)

@@ -67,7 +67,7 @@ A small gain gets a small share, because noise in a classroom may hide a part of
 has to distinguish the solution from the start.
 """
 CLEAR_SPEEDUP = 1.25
-"""If both versions make the same operations, the solution has to be this many times as fast to make an exercise."""
+"""If both versions make nearly the same operations, the solution has to be this many times as fast as the start."""
 LEAST_S, ROOM = 15.0, 5
 """A check may take this many seconds before the race, or this many times what the start has needed if that is more.
 
@@ -201,9 +201,9 @@ def drafts(wanted: Wanted, name: str, is_program: bool, measured: Measured, slow
     at_most = measured.at_most
     if not at_most and measured.speedup.low < CLEAR_SPEEDUP:
         raise UsageError(
-            f"FAST is {measured.speedup.ratio:.2f} times as fast as SLOW, and both make the same operations, so that a "
-            f"check could hardly distinguish them; expected at least {CLEAR_SPEEDUP} times. Choose versions that "
-            "differ more"
+            f"FAST is {measured.speedup.ratio:.2f} times as fast as SLOW, and both make nearly the same operations, "
+            f"so that a check could hardly distinguish them; expected at least {CLEAR_SPEEDUP} times. Choose versions "
+            "that differ more"
         )
     changed = changed_lines(slow, fast)
     counted = {FACTS[name].category: None for name in at_most}
@@ -314,7 +314,7 @@ def _what(shown: Sequence[Finding], flaw: Broken | None) -> str:
     if flaw is not None:
         texts.append(f"Line {flaw.line}: {flaw.what}. {flaw.advice}.")
     if not texts:
-        texts.append("Both versions make the same operations. Compare the time of each statement with its work.")
+        texts.append("Compare the time of each statement with its work: how many numbers does it compute or copy?")
     return "\n\n".join(_wrapped(text.replace(START, MY_MLP)) for text in texts)
 
 

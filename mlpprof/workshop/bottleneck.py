@@ -37,16 +37,20 @@ def next_bottleneck(file: Path, course: Course, trained: Workload | None, left_s
         return ""  # the step cannot be examined, or the time was over; the check itself has its result
     inside = [finding for finding in advice.findings if not finding.outside]
     if inside:
-        return described(inside[0], course)
+        return described(inside[0], course, advice.step)
     return rest_of(advice.expensive[0]) if advice.expensive else ""
 
 
-def described(finding: Finding, course: Course) -> str:
-    """Return a finding as one sentence: the line, the flaw, what it is worth, and the exercise about it."""
+def described(finding: Finding, course: Course, step: str) -> str:
+    """Return a finding as one sentence: the line, the flaw, what it is worth, and the exercise about it.
+
+    step: its name in the advice. The learner knows only one step, so the sentence leaves the name out.
+    """
     worth = f"{100 * sum(finding.payoff_share) / 2:.0f} %"
     page = next((e.file_name for e in course.exercises if finding.category in e.teaches), None)
     about = "" if page is None else f" ({PAGES}/{page} is about it)"
-    return plain(f"{_where(finding.place)}: {finding.title}, worth about {worth} of the step{about}")
+    title = finding.title.replace(f"the step {step}", "the step")
+    return plain(f"{_where(finding.place)}: {title}, worth about {worth} of the step{about}")
 
 
 def rest_of(most: Expensive) -> str:

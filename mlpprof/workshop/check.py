@@ -47,7 +47,7 @@ from mlpprof.results import PhaseChange, Race
 from mlpprof.workloads import Workload
 from mlpprof.workshop.as_used import measure_as_used, run_s
 from mlpprof.workshop.bottleneck import next_bottleneck
-from mlpprof.workshop.check_program import LearnersProgram, examine_program, program_race
+from mlpprof.workshop.check_program import LearnersProgram, examine_program, program_race, without_options
 from mlpprof.workshop.check_variant import ask_worker
 from mlpprof.workshop.conditions import Conditions
 from mlpprof.workshop.exercises import MY_MLP, ROOFLINE, Course, Exercise
@@ -69,7 +69,13 @@ NO_CLASS = (
     f"changes, or take {MY_MLP} from a new folder: mlpprof workshop new DIR"
 )
 
-PLACE = re.compile(rf"{re.escape(MY_MLP)}:(\d+)")
+OTHER_CLASS = (
+    f"The class in {MY_MLP} needs all the methods that it had at the beginning, with the same names. Write the missing "
+    "ones again, or copy them from a new folder: mlpprof workshop new DIR"
+)
+
+PLACE = re.compile(rf"(?:.* in the loop of )?{re.escape(MY_MLP)}:(\d+)")
+"""The line that a message is about: the first one that it names, or a loop that never ends."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +230,10 @@ def examine(
     except WorkerKilled:
         raise
     except (VariantError, WorkerDied, LearnersProgram) as problem:
-        return examined(_failed(begun, "load", str(problem), source), {})
+        message = str(problem)
+        if type(problem) is VariantError and without_options(message) != message:
+            message = f"{without_options(message)}. {OTHER_CLASS}"  # the rest is about other commands
+        return examined(_failed(begun, "load", message, source), {})
     networks = replace(begun, networks=answer["networks"])
     if answer["wrong"] is not None:
         return examined(_failed(replace(networks, networks=0), "correctness", answer["wrong"], source), answer)

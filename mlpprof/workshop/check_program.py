@@ -60,6 +60,13 @@ def examine_program(
             why = what_differs(training, solution.path.name)
             answer["wrong"] = f"{file.name} {training.relation} the solution: {why}"
             return answer
+        expected, made = comparer.made
+        if made < expected:
+            answer["wrong"] = (
+                f"{file.name} makes {made} training steps, and the solution makes {expected} or more. Let it make as "
+                "many as before"
+            )
+            return answer
         answer["trained"] = training.reason
         broken = broken_fact(Counts(None, counted(mine, environment, progress)), exercise.at_most)
     except WorkerDied:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, replace
@@ -58,6 +59,8 @@ SHARED_STATE = (
     "the first object of the class computes correct results, but the next one does not, so the objects share an array "
     "or a list. Make each of them in __init__, and not in the class or as the default of an argument"
 )
+NARROW = re.compile(r"float32|float16|f4|f2|s(gemm|gemv|ger|syrk|axpy|dot|scal)")
+"""The names of precisions below float64, and of routines of BLAS in single precision."""
 SHAPE_WORDS = ("matmul", "shapes", "broadcast", "mismatch", "dimension", "aligned")
 
 
@@ -82,6 +85,8 @@ def examine(
     with intact_clocks() as clocks:
         cls = catalog.load(entry)
         answer["wrong"] = _what_is_wrong(entry, cls, own, batch, report)
+        if answer["wrong"] == ONLY_SINGLE and (line := narrowing_line(entry.source())) is not None:
+            answer["wrong"] += f". Look at {entry.path.name}:{line}"
         patched = changed_clock(clocks, entry.source(), entry.path.name)
     answer["wrong"] = patched or answer["wrong"]
     if answer["wrong"] is not None:
@@ -176,6 +181,21 @@ def _deviates(found: Deviation, case: Case) -> str:
 def _case(own: Network, layers: tuple[int, ...], m: int, seed: int) -> Case:
     """Return a random case for the workshop's network; momentum and penalty are large enough to matter."""
     return random_case(replace(own, layers=layers, rate=0.1, momentum=0.9, l2=0.05), m, seed)
+
+
+def narrowing_line(source: str) -> int | None:
+    """Return the first line that names a precision below float64, or a routine of BLAS for one; None without any.
+
+    The statement that sets DTYPE does not count, because the check replaces its value.
+    """
+    lines = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute | ast.Name | ast.Constant):
+            words = (getattr(node, "attr", ""), getattr(node, "id", ""), getattr(node, "value", ""))
+            if any(isinstance(word, str) and NARROW.fullmatch(word) for word in words):
+                lines.add(node.lineno)
+    text = source.splitlines()
+    return min((line for line in lines if not text[line - 1].strip().startswith("DTYPE")), default=None)
 
 
 def _with_shapes(message: str) -> str:

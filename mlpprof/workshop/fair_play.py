@@ -87,7 +87,29 @@ def changed_clock(clocks: dict[str, Any], source: str, file: str) -> str | None:
         changed.append("time")
     if not changed:
         return None
-    lines = source.splitlines()
-    line = next((i for i, text in enumerate(lines, start=1) if changed[0].removeprefix("time.") in text), None)
+    line = _line_that_replaces(changed[0].removeprefix("time."), source)
     place = file if line is None else f"{file}:{line}"
     return f"{place} replaces Python's clock {changed[0]}, so no time could be measured. Remove the statement"
+
+
+def _line_that_replaces(name: str, source: str) -> int | None:
+    """Return the line that assigns a clock; else one that calls setattr for a module; else the first with its name."""
+    nodes = list(ast.walk(ast.parse(source)))
+    assigned = [
+        target
+        for node in nodes
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if name in (getattr(target, "attr", None), getattr(getattr(target, "slice", None), "value", None))
+    ]
+    called = [
+        node
+        for node in nodes
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", None) == "setattr"
+        and getattr(node.args[0] if node.args else None, "id", None) != "self"
+    ]
+    lines = [node.lineno for node in assigned] or [node.lineno for node in called]
+    if lines:
+        return lines[0]
+    return next((i for i, text in enumerate(source.splitlines(), start=1) if name in text), None)

@@ -42,8 +42,8 @@ DIFFERENCE_OF_FLOAT32 = 1e-5
 """A difference below this comes from float32, if it does not come from a known mistake."""
 ONLY_SINGLE = (
     "the numbers are correct, but only to single precision, although this check runs the class in float64 too. "
-    "Something is converted to float32 (astype(np.float32), dtype=np.float32 or np.float32(...)). Take the dtype from "
-    "another array (A.dtype), so that the class works with both"
+    "Something is converted to float32 (astype(np.float32), dtype=np.float32, np.float32(...), or a function that "
+    "computes in float32 only). Take the dtype from another array (A.dtype), so that the class works with both"
 )
 DEEPEST = 3
 """Arrays are looked for in lists of lists of lists, but no deeper."""

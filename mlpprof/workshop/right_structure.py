@@ -26,10 +26,15 @@ VARIANT, PROGRAM = "variant", "program"
 """What learners change: a class with the methods of the interface, or a whole program."""
 SAMPLE_LOOPS, FLOAT64_ARRAYS = "sample_loops", "float64_arrays"
 """`check_worker` checks the first of these facts, and a part of the second one, because operations do not show them."""
+ARRAY_OPERATIONS = "array_operations"
+"""This fact of a variant is not for pairs with a loop over samples, of which the first fact says more."""
 FEW = 8
 """A step that makes more new arrays than this does not reuse its arrays."""
 LARGE_ARRAY = 4096
 """A new array of a program counts if it has at least this many bytes, because the batch size is not known."""
+
+PLAIN_COPIES = ("copy", "array", "ascontiguousarray", "asfortranarray", "require")
+"""Operations whose result has the same elements as their operand, perhaps in another memory order."""
 
 
 @dataclass(frozen=True)
@@ -228,12 +233,14 @@ def _batch_copy_words(counts: Counts, found: list[Operation], number: int, most:
             f"{described(first)} in {first.phase}: BLAS cannot read a factor in its memory order, so NumPy copies it",
             "The elements of a row (or of a column) have to be neighbours in memory, so do not use slices with a step",
         )
-    return (
-        first.line,
-        f"{described(first)} in {first.phase} only copies and computes nothing",
-        "Slice W[l] instead of putting a row of ones on A[l]: W[l][:, 1:] @ A[l - 1], then += W[l][:, :1]. A slice is "
-        "a view and costs nothing",
-    )
+    if first.name in PLAIN_COPIES:
+        advice = "Use the array itself: BLAS reads an array and its transpose (.T) without a copy, and .T costs nothing"
+    else:
+        advice = (
+            "Slice W[l] instead of putting a row of ones on A[l]: W[l][:, 1:] @ A[l - 1], then += W[l][:, :1]. A slice "
+            "is a view and costs nothing"
+        )
+    return first.line, f"{described(first)} in {first.phase} only copies and computes nothing", advice
 
 
 def _new_batch_arrays(counts: Counts) -> list[Operation]:
@@ -360,6 +367,16 @@ FACTS: dict[str, Fact] = {
         _operation_words,
         "sample-loop",
         PROGRAM,
+        factor=3.0,
+        is_exact=False,
+    ),
+    ARRAY_OPERATIONS: Fact(
+        "no operation on arrays",
+        "operation{s} on arrays",
+        _all,
+        _operation_words,
+        "neuron-loop",
+        VARIANT,
         factor=3.0,
         is_exact=False,
     ),
