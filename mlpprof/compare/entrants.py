@@ -235,8 +235,9 @@ def all_threads() -> int:
 
 
 def worker_counts() -> list[int]:
-    """The numbers of workers that are tried: all processors, and half of them."""
-    return list(dict.fromkeys((all_threads(), max(1, all_threads() // 2))))
+    """The numbers of workers that are tried: all processors, and half of them if that is more than one."""
+    cores, half = all_threads(), all_threads() // 2
+    return [cores, half] if half > 1 else [cores]
 
 
 def with_workers(count: int) -> Environment:
