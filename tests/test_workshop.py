@@ -463,11 +463,11 @@ def test_the_next_bottleneck_and_a_fresh_process_have_rows_of_their_own():
 
 def test_a_finding_is_described_with_its_line_its_worth_and_its_exercise():
     finding = Finding("recomputation", "my_mlp.py", 7, 7, 1, "`s(z)` runs twice", "", "", (0, 0), (0.1, 0.14), "")
-    assert described(finding, "my_mlp.py:f") == (
+    assert described(finding, step="my_mlp.py:f") == (
         "line 7: `s(z)` runs twice, worth about 12 % of the step (exercises/4-cached-activations.md is about it)"
     )
     other = replace(finding, category="slow-primitive", title="the step my_mlp.py:f computes in float64")
-    assert described(other, "my_mlp.py:f") == "line 7: the step computes in float64, worth about 12 % of the step"
+    assert described(other, step="my_mlp.py:f") == "line 7: the step computes in float64, worth about 12 % of the step"
 
 
 def test_without_a_known_flaw_the_most_expensive_statement_is_named():
