@@ -19,6 +19,7 @@ import numpy as np
 
 from mlpprof.catalog import ladder
 from mlpprof.compare.entrants import (
+    IN_ONE_PROCESS,
     SHARING,
     Entrant,
     Environment,
@@ -46,9 +47,7 @@ from mlpprof.results.tuning import Trial, Tuning
 
 CHUNKS = (125, 250, 1000, 2000)
 """`chunked` is tried with pieces of this many rows too, besides the 500 of its file."""
-IN_ONE_PROCESS = (
-    "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "blocked", "sparse", "delayed", "gram",
-)  # fmt: skip
+ON_ONE_THREAD = ("tanh_sigmoid", *IN_ONE_PROCESS)
 WITH_ALL_THREADS = ("tanh_sigmoid", "buffered", "chunked")
 AGREEING_STEPS = 3
 """Steps whose losses are compared before anything is timed."""
@@ -87,7 +86,7 @@ def candidates(request: Request, batch: int) -> list[Entrant]:
 
     found = []
     for environment in dict.fromkeys((alone, together)):
-        for name in IN_ONE_PROCESS:
+        for name in ON_ONE_THREAD:
             if name not in known or (environment is not alone and name not in WITH_ALL_THREADS):
                 continue
             found.append(entrant(name, environment, {}))

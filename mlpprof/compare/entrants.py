@@ -25,6 +25,8 @@ PROGRAM_WORKER = "mlpprof.compare.program_worker"
 FRAMEWORKS = "peers/"
 """The names of the variants that are frameworks begin with this."""
 
+IN_ONE_PROCESS = ("buffered", "chunked", "fused_update", "compiled", "blocked", "sparse", "delayed", "gram")
+"""These variants may be the fastest in one process. Those that cannot do a network do not take part."""
 SHARING = (
     "threaded",
     "processes",

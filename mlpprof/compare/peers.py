@@ -10,6 +10,7 @@ from typing import Any
 from mlpprof.catalog import ladder
 from mlpprof.compare.decide import block_log_ratios, decide, log_ratios, pseudo_replicates
 from mlpprof.compare.entrants import (
+    IN_ONE_PROCESS,
     SHARING,
     Entrant,
     Environment,
@@ -41,7 +42,7 @@ PACKAGES = {
 }
 """Framework variant -> the package that it needs."""
 WITH_WORKERS = (*SHARING, "mpi")
-OURS = ("buffered", "chunked", "fused_update", "compiled", "blocked", "sparse", "delayed", "gram", *WITH_WORKERS)
+OURS = (*IN_ONE_PROCESS, *WITH_WORKERS)
 """The rungs that may be the fastest. Those that cannot do a network are absent from its row."""
 WITH_ALL_THREADS = ("chunked",)
 """These rungs are tried with all BLAS threads as well."""

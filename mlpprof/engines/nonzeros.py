@@ -77,6 +77,11 @@ def lists_of(pairs: int, starts: Array, cuts: Array, dtype: np.dtype[Any]) -> Li
     return Lists(values, values.view(f"u{dtype.itemsize}"), starts, starts.copy(), cuts)
 
 
+def as_wide(builder: ir.IRBuilder, place: ir.Value, bits: int) -> ir.Value:
+    """A place as an integer of so many bits, as wide as the number beside it."""
+    return builder.trunc(place, ir.IntType(bits)) if bits < place.type.width else place
+
+
 @intrinsic
 def append_numbers(typing, X, row, later, first, last, values, at):  # type: ignore[no-untyped-def]
     """Write what is not 0 in X[row, first:last], and its columns, as pairs from `at` on; returns the place after them.
@@ -126,7 +131,7 @@ def append_numbers(typing, X, row, later, first, last, values, at):  # type: ign
             found = builder.load(builder.bitcast(builder.gep(here, [k]), vector.as_pointer()), align=bits // 8)
             chosen = builder.fcmp_unordered("!=", found, ir.Constant(vector, None))
             mask = builder.bitcast(chosen, ir.IntType(lanes))
-            start = builder.trunc(k, integer) if bits < k.type.width else k
+            start = as_wide(builder, k, bits)
             column = builder.insert_element(ir.Constant(numbers, ir.Undefined), start, ir.IntType(32)(0))
             column = builder.shuffle_vector(column, column, ir.Constant(ir.VectorType(ir.IntType(32), lanes), None))
             column = builder.add(column, ir.Constant(numbers, list(range(lanes))))
@@ -139,7 +144,7 @@ def append_numbers(typing, X, row, later, first, last, values, at):  # type: ign
         with cgutils.for_range_slice(builder, rest, last, INT(1)) as (k, _):
             number = builder.load(builder.gep(here, [k]))
             chosen = builder.fcmp_unordered("!=", number, ir.Constant(real, 0.0))
-            append_one(number, builder.trunc(k, integer) if bits < k.type.width else k, chosen)
+            append_one(number, as_wide(builder, k, bits), chosen)
         return builder.load(end)
 
     return types.int64(X, row, later, first, last, values, at), generate
@@ -156,9 +161,7 @@ def copy_pair(typing, values, pair, to, at, place):  # type: ignore[no-untyped-d
         place = context.cast(builder, given[4], signature.args[4], types.int64)
         both = ir.VectorType(source.type.pointee, 2)
         number = builder.load(builder.gep(source, [builder.shl(pair, INT(1))]))
-        place = builder.bitcast(
-            builder.trunc(place, ir.IntType(bits)) if bits < place.type.width else place, number.type
-        )
+        place = builder.bitcast(as_wide(builder, place, bits), number.type)
         found = builder.insert_element(ir.Constant(both, ir.Undefined), number, ir.IntType(32)(0))
         found = builder.insert_element(found, place, ir.IntType(32)(1))
         builder.store(

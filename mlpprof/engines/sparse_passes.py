@@ -113,7 +113,7 @@ def make_steps(
     """
     m, rows, L = indices.shape[1], len(T), plan.n.size - 1
     order, share = indices.reshape(indices.size), state[0].dtype.type(1 / indices.shape[1])
-    few_rows = m == 1 and optimizer[1] == 0 and optimizer[2] == 0 and optimizer[3] == 0
+    few_rows = m == 1 and finish_of(optimizer) == PLAIN and optimizer[3] == 0
     for step in range(len(indices)):
         losses[step] = 0
         for start in range(0, m, rows):

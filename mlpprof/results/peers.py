@@ -37,6 +37,10 @@ class Competitor:
     deviation: float | None
     over_best_peer: Verdict | None
 
+    @property
+    def is_direct(self) -> bool:
+        return not self.is_peer and self.variant not in INDIRECT
+
 
 @dataclass(frozen=True)
 class PeersRow:
@@ -80,12 +84,11 @@ class PeersRow:
 
     @property
     def best_direct(self) -> Competitor | None:
-        return _fastest(one for one in self.finalists if not one.is_peer and one.variant not in INDIRECT)
+        return _fastest(one for one in self.finalists if one.is_direct)
 
     @property
     def best_direct_single(self) -> Competitor | None:
-        direct = (one for one in self.finalists if not one.is_peer and one.variant not in INDIRECT)
-        return _fastest(one for one in direct if one.is_single)
+        return _fastest(one for one in self.finalists if one.is_direct and one.is_single)
 
 
 def _fastest(competitors: Iterable[Competitor]) -> Competitor | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, PRODUCT
 from mlpprof.model import Network
@@ -314,6 +314,17 @@ def _copy_words(counts: Counts, found: list[Operation], number: int, most: int) 
     )
 
 
+OPERATIONS = Fact(
+    "no operation on arrays",
+    "operation{s} on arrays",
+    _all,
+    _operation_words,
+    "sample-loop",
+    PROGRAM,
+    factor=3.0,
+    is_exact=False,
+)
+
 FACTS: dict[str, Fact] = {
     SAMPLE_LOOPS: Fact(
         "no Python loop over samples",
@@ -360,26 +371,8 @@ FACTS: dict[str, Fact] = {
         is_exact=False,
         largest=FEW,
     ),
-    "operations": Fact(
-        "no operation on arrays",
-        "operation{s} on arrays",
-        _all,
-        _operation_words,
-        "sample-loop",
-        PROGRAM,
-        factor=3.0,
-        is_exact=False,
-    ),
-    ARRAY_OPERATIONS: Fact(
-        "no operation on arrays",
-        "operation{s} on arrays",
-        _all,
-        _operation_words,
-        "neuron-loop",
-        VARIANT,
-        factor=3.0,
-        is_exact=False,
-    ),
+    "operations": OPERATIONS,
+    ARRAY_OPERATIONS: replace(OPERATIONS, category="neuron-loop", kind=VARIANT),
     "evaluations": Fact(
         "no evaluation of exp, tanh or the like",
         "evaluation{s} of exp, tanh or the like",
