@@ -35,8 +35,6 @@ SPINS = 2000
 """A worker looks this often before it offers its core. The looks take 20 to 100 microseconds on most processors."""
 WAITING_LOOKS = 2 * SPINS
 """A worker without work looks this often for the next call before it sleeps."""
-NO_LIMIT = -1
-"""The most looks of a worker that waits for others within a call."""
 
 Work = Callable[[Array, int], None]
 """work(numbers, worker): what a worker does; the numbers are those of `meet`."""
@@ -96,28 +94,20 @@ def stopped(numbers: Array) -> bool:
 
 
 @EXACTLY
-def wait_until(numbers: Array, place: int, count: int, most_looks: int) -> bool:
-    """Return when another worker has written `count` or more; False after so many looks, or if all have to end."""
-    looks = 0
-    while read(numbers, place) < count:
-        looks += 1
-        if looks < SPINS:
-            relax()
-        elif looks == most_looks or stopped(numbers):
-            return False
-        else:
-            offer_core()
-    return True
-
-
-@EXACTLY
 def meet(numbers: Array, worker: int) -> bool:
     """Return when all workers have come; False if they have to end at once."""
     count = numbers[LINE * worker] + 1
     write(numbers, LINE * worker, count)
     for other in range(0, numbers.size - LINE, LINE):
-        if not wait_until(numbers, other, count, NO_LIMIT):
-            return False
+        looks = 0
+        while read(numbers, other) < count:
+            looks += 1
+            if looks < SPINS:
+                relax()
+            elif stopped(numbers):
+                return False
+            else:
+                offer_core()
     return not stopped(numbers)
 
 
@@ -125,14 +115,25 @@ def meet(numbers: Array, worker: int) -> bool:
 def wait_for_all(numbers: Array, calls: int) -> None:
     """Return when all workers but worker 0 have finished so many calls, or one of them has failed."""
     for other in range(LINE, numbers.size - LINE, LINE):
-        if not wait_until(numbers, other + 1, calls, NO_LIMIT):
-            return
+        looks = 0
+        while read(numbers, other + 1) < calls and not stopped(numbers):
+            looks += 1
+            if looks < SPINS:
+                relax()
+            else:
+                offer_core()
 
 
 @WITHOUT_LOCK
 def wait_for_call(numbers: Array, calls: int) -> None:
     """Return when the team has got another call than its first `calls`, or after WAITING_LOOKS looks."""
-    wait_until(numbers, numbers.size - LINE + 1, calls + 1, WAITING_LOOKS)
+    for looks in range(WAITING_LOOKS):
+        if read(numbers, numbers.size - LINE + 1) != calls or stopped(numbers):
+            return
+        if looks < SPINS:
+            relax()
+        else:
+            offer_core()
 
 
 class CompiledTeam:
