@@ -514,6 +514,16 @@ def test_a_file_without_a_class_is_reported_before_it_runs(folder, source):
     assert "there is no class in my_mlp.py, or the file is empty" in found.message
 
 
+def test_a_class_that_has_lost_a_method_is_reported_with_how_to_get_it_back(folder):
+    lost = solution_text(1).replace("def predict(", "def guess(")
+    (folder / "my_mlp.py").write_text(lost, encoding="utf-8")
+    found = check.examine(folder, COURSE, COURSE.exercises[1], "Anna", QUICK, silent).result
+    assert (found.outcome, found.stage) == ("fail", "load")
+    assert "no method predict(self, X)" in found.message
+    assert "copy them from a new folder: mlpprof workshop new DIR" in found.message
+    assert "--" not in found.message
+
+
 def test_a_bottleneck_is_not_looked_for_without_time(folder):
     assert next_bottleneck(folder / "my_mlp.py", COURSE, resolve("tiny"), 1.0, silent) == ""
 

@@ -426,6 +426,9 @@ def test_an_exercise_about_a_script_fails_its_start_passes_its_solution_and_name
     failed, stage, message = outcome(FAST.replace("1 - A**2", "1 - A"))
     assert (failed, stage) == ("fail", "correctness")
     assert "Look at the gradient and at the update of W" in message
+    failed, stage, message = outcome(FAST.replace("range(40)", "range(12)"))
+    assert (failed, stage) == ("fail", "correctness")
+    assert "makes 12 training steps, and the solution makes" in message
     failed, stage, message = outcome(FAST.replace("A = np", "A = None + np"))
     assert (failed, stage) == ("fail", "load")
     assert "TypeError" in message

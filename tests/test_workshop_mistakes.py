@@ -365,12 +365,12 @@ STRUCTURE = {
     ),
     "the input's delta": (2, 3, (), "as large as the input", "derivative_from_Z(Z)"),
     "the sigmoid again": (3, 4, (), "evaluates the activation again", "derivative_from_Z"),
-    "rows of ones": (4, 5, (), "only copies", "stacked[1:] = A"),
+    "rows of ones": (4, 5, (), "only copies and computes nothing. Slice W[l]", "stacked[1:] = A"),
     "the other memory order": (
         5,
         5,
         (("@ self.A[l - 1]  # phase: weighted sum", "@ np.asfortranarray(self.A[l - 1])  # phase: weighted sum"),),
-        "only copies",
+        "only copies and computes nothing. Use the array itself",
         "np.asfortranarray",
     ),
     "a factor that BLAS cannot read": (
@@ -400,7 +400,7 @@ def test_code_that_is_correct_but_not_built_as_required_is_reported_with_its_sta
     assert answer["wrong"] is None
     broken = answer["broken"]
     assert broken["fact"] == EXERCISES[exercise].facts[-1]
-    assert message in broken["what"]
+    assert message in f"{broken['what']}. {broken['advice']}"
     lines = (tmp_path / "my_mlp.py").read_text(encoding="utf-8").splitlines()
     assert statement in lines[broken["line"] - 1]
 

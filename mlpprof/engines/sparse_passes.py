@@ -59,6 +59,7 @@ def gradient_lists(
             (theta, at), (velocity, at), numbers,
         )
 
+
 @EXACTLY
 def update_by_sample(
     plan: Plan, widths: Any, state: Any, numbers: Any, lists: Lists, delta: Array
