@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from mlpprof.compare.autotune import (
 )
 from mlpprof.compare.entrants import all_threads
 from mlpprof.compare.replicate import FirstRun, Loaded
+from mlpprof.data.source import DataSource
 from mlpprof.model import Network
 from mlpprof.profile.request import Request
 from mlpprof.report.terminal.autotune import three_lines
@@ -128,18 +130,23 @@ def test_candidates_are_rungs_times_settings_and_chunks_are_below_the_batch():
     assert not any(one.subject.variant.startswith("peers/") for one in found)
 
 
-def test_what_is_kept_is_read_again_for_the_same_machine_network_batch_and_precision_alone(tmp_path):
+def test_what_is_kept_is_read_again_for_the_same_machine_network_batch_precision_and_data_alone(tmp_path):
     machine = {"cpu_model_name": "a", "blas": []}
-    key = tuned_key(machine, TINY.network, 30, "float32")
+    file = tmp_path / "X.npy"
+    file.touch()
+    key = tuned_key(machine, TINY.network, 30, "float32", TINY.source)
     CACHE.write(key, Kept(tuning()), tmp_path)
     assert CACHE.read(key, pytest.fail, tmp_path) == Kept(tuning())
-    for other in (
-        tuned_key({**machine, "cpu_model_name": "b"}, TINY.network, 30, "float32"),
-        tuned_key(machine, Network((20, 3)), 30, "float32"),
-        tuned_key(machine, TINY.network, 31, "float32"),
-        tuned_key(machine, TINY.network, 30, "float64"),
-    ):
-        assert other != key
+    others = [
+        tuned_key({**machine, "cpu_model_name": "b"}, TINY.network, 30, "float32", TINY.source),
+        tuned_key(machine, Network((20, 3)), 30, "float32", TINY.source),
+        tuned_key(machine, TINY.network, 31, "float32", TINY.source),
+        tuned_key(machine, TINY.network, 30, "float64", TINY.source),
+        tuned_key(machine, TINY.network, 30, "float32", DataSource(path=str(file))),
+    ]
+    file.write_text("other")
+    others.append(tuned_key(machine, TINY.network, 30, "float32", DataSource(path=str(file))))
+    assert all(one != other for one, other in itertools.combinations([key, *others], 2))
 
 
 def test_three_lines_show_what_won_by_how_much_and_why():

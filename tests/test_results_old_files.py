@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mlpprof.compare import autotune
+from mlpprof.data.source import DataSource
 from mlpprof.machine import limits
 from mlpprof.model import Network
 from mlpprof.report.terminal.profile import report_text
@@ -42,7 +43,7 @@ def test_an_old_result_of_the_workshop_is_read():
 def test_measurements_that_an_old_version_kept_are_found_again():
     kept = limits.CACHE.read(limits.key_of(MACHINE), pytest.fail, STORED / "limits")
     assert kept == limits.Kept({"gemm_float32": {"value": 80.0, "unit": "GFLOP/s"}}, frozenset({"gemm_float32"}))
-    key = autotune.tuned_key(MACHINE, Network((20, 3)), 30, "float32")
+    key = autotune.tuned_key(MACHINE, Network((20, 3)), 30, "float32", DataSource(name="tiny"))
     tuned = autotune.CACHE.read(key, pytest.fail, STORED / "tuned")
     assert tuned is not None
     assert tuned.tuning.over_runner_up is not None

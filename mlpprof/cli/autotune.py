@@ -23,6 +23,7 @@ from mlpprof.profile.request import Request
 from mlpprof.report.files.formats import TUNING
 from mlpprof.report.json_documents import tuning_json
 from mlpprof.report.terminal.autotune import print_tuning, three_lines
+from mlpprof.results.peers import INDIRECT
 from mlpprof.sweep.cluster import DaskPool, remote_client
 from mlpprof.sweep.measure import class_of_node, machine_of_node
 from mlpprof.sweep.tune import one_machine, tune_cell, tune_on_node
@@ -45,7 +46,7 @@ BUDGET_S = 110.0
     default=BUDGET_S,
     show_default=True,
     metavar="SECONDS",
-    help="Time for the search.",
+    help="Time for the search. The first search for a network also compiles, which takes up to a minute more.",
 )
 @scheduler_options
 @click.option("--again", is_flag=True, help="Measure again, even if a result for this machine is stored.")
@@ -62,7 +63,7 @@ def command(out: Path | None, batch: int | None, budget: float, again: bool, as_
 
     mlpprof measures variants, chunk sizes, numbers of BLAS threads and memory layouts alternately. After each round the
     slower half is left out; the last two are compared in new processes. The result is stored for this machine, network,
-    batch and precision. Environment variables that fix the BLAS kernel are ignored.
+    batch, precision and data. Environment variables that fix the BLAS kernel are ignored.
 
     With --scheduler a node of that cluster is measured instead, and the result is for machines of its class.
     """
@@ -76,7 +77,7 @@ def command(out: Path | None, batch: int | None, budget: float, again: bool, as_
         machine = (
             machine_of_node(native_blas=True) if pool is None else one_machine(pool.ask(partial(machine_of_node, True)))
         )
-        key = tuned_key(machine, workload.network, workload.batch, options["dtype"])
+        key = tuned_key(machine, workload.network, workload.batch, options["dtype"], workload.source)
         known = None if again else CACHE.read(key, complain)
         kept = known is not None
         if known is not None:
@@ -100,6 +101,11 @@ def command(out: Path | None, batch: int | None, budget: float, again: bool, as_
         console = output_console()
         print_tuning(tuning, console)
         notes = []
+        if tuning.variant in INDIRECT:
+            notes.append(
+                f"What {tuning.variant} gains depends on the data, and this is for {workload.source.text}; --data FILE "
+                "measures with yours."
+            )
         if kept:
             notes.append(f"Measured on {tuning.created[:10]} and stored for this machine; --again measures it again.")
         if pool is not None:
