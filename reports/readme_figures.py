@@ -63,7 +63,9 @@ def frameworks(reports: Path) -> str:
         f"as fast as\n  the fastest framework ({_range(rows.values(), INDIRECT)} times without the variants that leave "
         "out zeros)"
     )
-    return f"{words}. " if few is None else f"{words},\n  and {_over(few, ()):.3g} times for a full batch of few samples. "
+    return (
+        f"{words}. " if few is None else f"{words},\n  and {_over(few, ()):.3g} times for a full batch of few samples. "
+    )
 
 
 def _range(rows: Iterable[Mapping[str, Any]], without: Collection[str]) -> str:
