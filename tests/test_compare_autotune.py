@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mlpprof.cli.main import run
 from mlpprof.compare.autotune import (
     CACHE,
     CHUNKS,
@@ -21,6 +22,7 @@ from mlpprof.compare.autotune import (
 from mlpprof.compare.entrants import all_threads
 from mlpprof.compare.replicate import FirstRun, Loaded
 from mlpprof.data.source import DataSource
+from mlpprof.errors import EXIT_OK
 from mlpprof.model import Network
 from mlpprof.profile.request import Request
 from mlpprof.report.terminal.autotune import three_lines
@@ -174,3 +176,14 @@ def test_a_fused_step_has_no_reason_by_phase_and_a_lone_candidate_no_runner_up()
     assert "cannot be separated" in three_lines(tuning(phases=fused))[2]
     assert "the time for the search was spent" in three_lines(tuning(phases=()))[2]
     assert "no runner-up" in three_lines(tuning(over_runner_up=None, runner_up=None))[1]
+
+
+@pytest.mark.parametrize(("variant", "is_noted"), [("sparse", True), ("blocked", False)])
+def test_a_winner_whose_gain_depends_on_the_data_is_shown_with_the_data(
+    variant, is_noted, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("mlpprof.cli.autotune.autotune", lambda *_: tuning(variant=variant))
+    assert run(["autotune", "--workload", "tiny"]) == EXIT_OK
+    note = f"What {variant} gains depends on the data, and this is for tiny"
+    assert (note in " ".join(capsys.readouterr().out.split())) == is_noted

@@ -46,7 +46,7 @@ BUDGET_S = 110.0
     default=BUDGET_S,
     show_default=True,
     metavar="SECONDS",
-    help="Time for the search. The first search for a network also compiles, which takes up to a minute more.",
+    help="Time for the search. The first one may take half a minute more, because it compiles.",
 )
 @scheduler_options
 @click.option("--again", is_flag=True, help="Measure again, even if a result for this machine is stored.")

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ from mlpprof.compare.live_race import ProcessRace, require_losses
 from mlpprof.compare.race import Turns
 from mlpprof.compare.replicate import FirstRun, Loaded, Replicate, StartWorker
 from mlpprof.compare.verdict import measure
-from mlpprof.data.source import DataSource
+from mlpprof.data.source import DataSource, data_state
 from mlpprof.errors import UnsupportedNetwork
 from mlpprof.machine.keys import Json
 from mlpprof.machine.limits import key_of
@@ -231,9 +230,5 @@ def tuned_key(
     machine: Mapping[str, Json], network: Network, batch: int, dtype: str | None, source: DataSource
 ) -> dict[str, Any]:
     """What a result depends on. dtype: None if every variant used its own. source: its zeros decide about `sparse`."""
-    key: dict[str, Any] = {"machine": key_of(machine), "network": plain(network), "batch": batch, "dtype": dtype}
-    key["data"] = plain(source)
-    if source.path is not None:
-        file = Path(source.path).resolve()
-        key["file"] = [str(file), file.stat().st_size, file.stat().st_mtime_ns]
-    return key
+    key = {"machine": key_of(machine), "network": plain(network), "batch": batch, "dtype": dtype}
+    return {**key, "data": data_state(source)}

@@ -68,6 +68,16 @@ class DataSource:
         return self.name or self.path or ""
 
 
+def data_state(source: DataSource) -> str:
+    """What identifies the data: an embedded set by its name, a file by its path, size and time of the last change."""
+    if source.path is None:
+        return source.text
+    path = Path(source.path).resolve()
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    states = [f"{one.name} {one.stat().st_size} {one.stat().st_mtime_ns}" for one in files]
+    return " ".join([str(path), source.x or "", source.y or "", *states])
+
+
 def load(source: DataSource) -> Dataset:
     """The samples of a source, read and checked; raises DataError, in one line, whatever is wrong with it."""
     if source.name is not None:

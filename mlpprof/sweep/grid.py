@@ -12,7 +12,7 @@ from typing import Any
 
 from mlpprof import __version__
 from mlpprof.catalog import Entry, find_all
-from mlpprof.data import DataSource
+from mlpprof.data.source import data_state
 from mlpprof.machine.facts import source_sha256
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import ProgramName
@@ -167,16 +167,6 @@ def _python_files(folder: Path) -> Iterator[Path]:
             yield path
         elif (path / "__init__.py").is_file() and not path.is_symlink():
             yield from _python_files(path)
-
-
-def data_state(source: DataSource) -> str:
-    """What identifies the data: an embedded set by its name, a file by its path, size and time of the last change."""
-    if source.path is None:
-        return source.text
-    path = Path(source.path).resolve()
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    states = [f"{one.name} {one.stat().st_size} {one.stat().st_mtime_ns}" for one in files]
-    return " ".join([str(path), source.x or "", source.y or "", *states])
 
 
 def values_of(texts: Sequence[str]) -> list[str]:
