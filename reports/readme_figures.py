@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mlpprof.errors import UsageError
 from mlpprof.files import write_atomically
-from mlpprof.results.peers import INDIRECT
 
 WORDS = (
     *("half", "a third", "a quarter", "a fifth", "a sixth", "a seventh", "an eighth", "a ninth", "a tenth"),
@@ -59,29 +58,23 @@ def frameworks(reports: Path) -> str:
     rows = {row["name"]: row for row in found["rows"]}
     few = rows.pop("optprop", None)
     words = (
-        f"On {found['machine']['cpu_affinity_count']} cores, the fastest variant was {_range(rows.values(), ())} times "
-        f"as fast as\n  the fastest framework ({_range(rows.values(), INDIRECT)} times without the variants that leave "
-        "out zeros)"
+        f"On {found['machine']['cpu_affinity_count']} cores, the fastest variant was "
+        f"{_range(rows.values(), 'best_ours')} times as fast as\n  the fastest framework "
+        f"({_range(rows.values(), 'best_direct')} times without the variants that leave out zeros)"
     )
-    return (
-        f"{words}. " if few is None else f"{words},\n  and {_over(few, ()):.3g} times for a full batch of few samples. "
-    )
+    if few is None:
+        return f"{words}. "
+    return f"{words},\n  and {_over_best_framework(few, 'best_ours'):.3g} times for a full batch of few samples. "
 
 
-def _range(rows: Iterable[Mapping[str, Any]], without: Collection[str]) -> str:
-    ratios = [_over(row, without) for row in rows]
+def _range(rows: Iterable[Mapping[str, Any]], which: str) -> str:
+    ratios = [_over_best_framework(row, which) for row in rows]
     return f"{min(ratios):.2g} to {max(ratios):.2g}"
 
 
-def _over(row: Mapping[str, Any], without: Collection[str]) -> float:
-    """How many times as fast as the best framework the fastest variant is, apart from those named here."""
-    most = max(one["replicates"] for one in row["entrants"])  # the others took part in the first set only
-    ours = [
-        one
-        for one in row["entrants"]
-        if one["replicates"] == most and not one["is_peer"] and one["variant"] not in without
-    ]
-    return float(min(ours, key=lambda one: float(one["epoch_s"]))["over_best_peer"]["ratio"])
+def _over_best_framework(row: Mapping[str, Any], which: str) -> float:
+    [best] = [one for one in row["entrants"] if one["name"] == row[which]]
+    return float(best["over_best_peer"]["ratio"])
 
 
 def _document(path: Path) -> Any:

@@ -505,7 +505,13 @@ def peers_json(table: PeersTable) -> dict[str, Any]:
 
 
 def _peers_row(row: PeersRow) -> dict[str, Any]:
-    best = {"best_ours": row.best_ours, "best_single": row.best_single, "best_peer": row.best_peer}
+    best = {
+        "best_ours": row.best_ours,
+        "best_single": row.best_single,
+        "best_direct": row.best_direct,
+        "best_direct_single": row.best_direct_single,
+        "best_peer": row.best_peer,
+    }
     return {
         "name": row.name,
         "title": row.title,
